@@ -27,6 +27,11 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
         self._lines: asyncio.Queue[Line] = asyncio.Queue()
         self._server: Any = None
 
+    @property
+    def is_listening(self) -> bool:
+        """Return whether executors can connect."""
+        return self._server is not None
+
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", READ_BYTES_MAX)]
@@ -41,7 +46,9 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
 
     async def stop(self) -> None:
         """Close the port and all connections at once, as a killed engine does."""
-        await self._server.stop(None)
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(None)
 
     async def next_line(self, within_s: float) -> Line | None:
         """Return the next stream that an executor has opened and still has; None if none comes within the time."""

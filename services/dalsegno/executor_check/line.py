@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -206,7 +206,10 @@ def _short_name(done: wire.TaskDone) -> str:
         return f"outcome {done.outcome}"
 
 
-def with_unknown_field(message: Message) -> Message:
+M = TypeVar("M", bound=Message)
+
+
+def with_unknown_field(message: M) -> M:
     """Return a message with a field 1000 that no version has, as a newer engine may send it."""
     grown = type(message)()
     grown.MergeFromString(message.SerializeToString() + b"\xc2\x3e\x05hello")

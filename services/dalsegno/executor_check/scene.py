@@ -53,14 +53,18 @@ class Order:
 class Scene:
     """The state of the whole run; `begin` forgets what a check has handed out."""
 
-    def __init__(self, engine: Engine, child: Child, names: Mapping[str, str]) -> None:
+    def __init__(self, engine: Engine, second: Engine | None, child: Child, names: Mapping[str, str]) -> None:
         self.engine = engine
+        self.second = second
+        """Where a second engine listens during the checks that need one."""
         self.child = child
         self.names = {role: names.get(role, f"check.{role}") for role in ROLES}
         self.clock_offset_s = 0.0
         """How far the clock of the check's engine is from the real one."""
-        self.previous: wire.Hello | None = None
-        """The Hello of the stream before the present one."""
+        self.before: Line | None = None
+        """The stream before the present one."""
+        self.is_ordinary = False
+        """Whether the Welcome of the present stream is the usual one."""
         self._line: Line | None = None
         self._ids: dict[str, list[str]] = {}
         self._first: dict[Key, wire.TaskDone] = {}
@@ -79,8 +83,12 @@ class Scene:
 
     def take_line(self, line: Line) -> None:
         """Use a new stream."""
-        self.previous = self._line.hello if self._line is not None else None
-        self._line = line
+        self.before, self._line = self._line, line
+
+    def take_broken_rules(self) -> list[str]:
+        """Return the rules of fields that messages of the present stream have broken, once each."""
+        broken, self.line.broken_rules = self.line.broken_rules, []
+        return broken
 
     def begin(self) -> None:
         """Forget the actions of the last check."""
@@ -111,12 +119,6 @@ class Scene:
     def endings(self, label: str, delivery: int = 1) -> list[wire.TaskDone]:
         """Return the outcomes of a label that end it."""
         return [done for done in self.outcomes(label, delivery) if done.outcome in ENDING]
-
-    @property
-    def is_settled(self) -> bool:
-        """Return whether all actions of the check have ended on the present stream."""
-        ended = {done.action_execution_id for done in self.line.outcomes if done.outcome in ENDING}
-        return self.known_ids() <= ended
 
     def description_of(self, role: str) -> wire.ActionDescription | None:
         """Return the description of the action with this role; None if the executor does not serve it."""

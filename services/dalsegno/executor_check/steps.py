@@ -10,7 +10,8 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import grpc
 
@@ -62,6 +63,7 @@ class Connect:
     async def greet(self, scene: Scene, line: Line) -> None:
         """Make a stream the present one, and answer its Hello."""
         scene.take_line(line)
+        scene.is_ordinary = replace(self, superseded=(), ends_open=True, within_s=RECONNECTED_S) == Connect()
         line.acknowledges = self.acknowledges
         if (kind := line.first.WhichOneof("message")) != "hello":
             raise Unmet("Hello as the first message", kind or "an empty message")
@@ -243,12 +245,10 @@ class Acknowledge:
         acks = []
         for id, delivery in scene.keys(self.label, self.delivery):
             last = [done for done in scene.endings(self.label, self.delivery) if done.action_execution_id == id][-1:]
-            named = self.outcome if self.outcome is not None else last[0].outcome if last else 0
+            named = self.outcome or (last[0].outcome if last else wire.TASK_OUTCOME_UNSPECIFIED)
             reason = "the check refuses it" if self.verdict == wire.ACK_VERDICT_REFUSED else ""
             acks.append(
-                wire.Ack(
-                    action_execution_id=id, delivery=delivery, verdict=self.verdict, outcome=named, reason=reason
-                )
+                wire.Ack(action_execution_id=id, delivery=delivery, verdict=self.verdict, outcome=named, reason=reason)
             )
         await scene.line.send(ack=wire.AckBatch(acks=acks))
 
@@ -383,7 +383,7 @@ class Heartbeats:
         line, begun_s = scene.line, time.monotonic()
         await asyncio.sleep(self.for_s)
         times = [begun_s, *(each for each in line.arrivals_s if each > begun_s), time.monotonic()]
-        longest_s = max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        longest_s = max(later - earlier for earlier, later in pairwise(times))
         if longest_s > self.apart_s or line.is_closed:
             raise Unmet(
                 f"a message at least every {self.apart_s:g} s",
@@ -425,6 +425,44 @@ class Leaves:
             raise Unmet("the outcome of what runs, or a Goodbye with `release`", scene.line.summary())
         if code != 0:
             raise Unmet("the process ends with exit code 0", "it runs on" if code is None else f"exit code {code}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The executor says that it answers InventoryRequest, else the check does not apply."""
+
+    async def play(self, scene: Scene) -> None:
+        if not scene.line.hello.answers_inventory:
+            raise Skipped("its Hello has no `answers_inventory`: it connects to one engine only")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectSecond:
+    """A second engine listens, and the executor opens a stream to it too, which is the present one from then on."""
+
+    engine_id: str
+
+    async def play(self, scene: Scene) -> None:
+        if scene.second is None:
+            raise Skipped("it needs the address of a second engine (--second)")
+        await scene.second.start()
+        line = await scene.second.next_line(RECONNECTED_S)
+        if line is None:
+            raise Unmet(f"a stream to {scene.second.address} within {RECONNECTED_S:g} s", "none")
+        await Connect(engine_id=self.engine_id).greet(scene, line)
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The executor ends a stream: the one before the present one, or the present one."""
+
+    is_present: bool = False
+    within_s: float = SOON_S
+
+    async def play(self, scene: Scene) -> None:
+        line = scene.line if self.is_present else scene.before
+        if line is None or not await line.until(lambda: line.is_closed, self.within_s):
+            raise Unmet(f"the end of the stream to the engine that has ended, within {self.within_s:g} s", "it is open")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,22 @@ from dalsegno.executor_check.check import Check
 from dalsegno.executor_check.scene import Order, Scene
 from dalsegno.executor_check.steps import (
     Acknowledge,
+    Answers,
+    Ask,
     Break,
     Connect,
+    ConnectSecond,
     CreditBack,
     Cut,
     Heartbeats,
     Hello,
     InFlight,
+    Left,
     Outcome,
     Quiet,
     Refuse,
     Run,
+    Slots,
 )
 
 
@@ -24,9 +29,13 @@ def _sleep(label: str, seconds: float) -> Run:
     return Run(Order(label, "sleep", {"seconds": seconds}))
 
 
+def _echo(label: str) -> Run:
+    return Run(Order(label, "echo", {"output": label}))
+
+
 def _find_other_session(scene: Scene) -> str:
-    now, before = scene.line.hello, scene.previous
-    if before is None or (now.executor_id, now.session_id) == (before.executor_id, before.session_id):
+    now, before = scene.line.hello, scene.before
+    if before is None or (now.executor_id, now.session_id) == (before.hello.executor_id, before.hello.session_id):
         return ""
     return f"{now.executor_id} {now.session_id}"
 
@@ -97,6 +106,40 @@ CHECKS = (
         (
             *(Connect(heartbeat_s=0.3, lease_s=1.0, beats=False), _sleep("a", 0.3), Outcome("a")),
             *(Connect(within_s=5, ends_open=False), SAME, InFlight(("a",)), Outcome("a"), Acknowledge("a")),
+        ),
+    ),
+    Check(
+        "inventory-lists-what-it-has",
+        "Inventory: all deliveries that run or are not acknowledged; each request is answered with the whole list.",
+        (
+            *(Connect(engine_id="ended-1"), Answers(), _sleep("a", 1.0), _echo("b"), Outcome("b")),
+            *(Break(), Connect(engine_id="heir"), Outcome("b")),
+            *(Ask("ended-1", ("a", "b")), Ask("ended-1", ("a", "b")), Acknowledge("b"), Ask("ended-1", ("a",))),
+            *(Outcome("a"), Acknowledge("a")),
+        ),
+    ),
+    Check(
+        "inventory-of-an-engine-never-met",
+        "InventoryRequest.engine_id: an executor that has never met it answers, too.",
+        (Answers(), _sleep("a", 0.4), Ask("never-met", ("a",)), Outcome("a"), Acknowledge("a")),
+    ),
+    Check(
+        "ended-engine-is-refused",
+        "InventoryRequest: from then on it ends at once a stream whose Welcome has this engine id, and connects again "
+        "later.",
+        (
+            *(Connect(engine_id="ended-2"), Answers(), Break(), Connect(engine_id="heir"), Ask("ended-2")),
+            *(Break(), Connect(engine_id="ended-2"), Left(is_present=True), Connect(), SAME),
+        ),
+    ),
+    Check(
+        "inventory-follows-the-end-of-the-stream",
+        "InventoryRequest: the executor ends its stream to that engine first; what it reported there and what was not "
+        "acknowledged goes out on another stream.",
+        (
+            *(Connect(engine_id="ended-3"), Answers(), Slots(2), _sleep("a", 1.0), _echo("b"), Outcome("b")),
+            *(ConnectSecond("heir"), Ask("ended-3", ("a", "b")), Left(within_s=1.0)),
+            *(Outcome("b"), Outcome("a"), Acknowledge("a"), Acknowledge("b")),
         ),
     ),
 )

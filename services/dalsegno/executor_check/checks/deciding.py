@@ -60,7 +60,8 @@ CHECKS = (
             *(_echo("a"), Outcome("a"), Acknowledge("a", wire.ACK_VERDICT_DUPLICATE)),
             *(_echo("b"), Outcome("b"), Acknowledge("b", wire.ACK_VERDICT_SUPERSEDED)),
             *(_echo("c"), Outcome("c"), Acknowledge("c", wire.ACK_VERDICT_REFUSED)),
-            *(*_ALIVE, Break(), Connect(), InFlight(()), *(Quiet(each, 0.1) for each in "abc")),
+            *(*_ALIVE, Break(), Connect(), InFlight(())),
+            *(Quiet(each, 0.1) for each in "abc"),
         ),
     ),
     Check(
