@@ -191,6 +191,11 @@ def register(app: typer.Typer) -> None:
         """Run only an executor; its options: `dalsegno executor --help`."""
         run_service("executor", context.args)
 
+    @app.command("executor-check", context_settings=_PASS_ON)
+    def executor_check(context: typer.Context) -> None:
+        """Check an executor in any language; its options: `dalsegno executor-check --help`."""
+        run_service("executor_check", context.args)
+
     @app.command(context_settings=_PASS_ON)
     def api(context: typer.Context) -> None:
         """Run only an api; its options: `dalsegno api --help`."""

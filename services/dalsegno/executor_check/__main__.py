@@ -50,9 +50,7 @@ class Settings:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check an executor. Return the exit code."""
     parser = _make_parser()
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    command = words[words.index("--") + 1 :] if "--" in words else []
-    given = parser.parse_args(words[: words.index("--")] if "--" in words else words)
+    given = parser.parse_args(arguments)
     if given.list:
         print(tell_list(CHECKS))
         return PASSED
@@ -62,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         checks=_choose(parser, given.only or []),
         names=_read_names(parser, given.action or []),
         junit=given.junit,
-        command=tuple(command),
+        command=tuple(given.command[given.command[:1] == ["--"] :]),
     )
     with contextlib.suppress(KeyboardInterrupt):
         return asyncio.run(_run(settings))
@@ -84,6 +82,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--action", metavar="ROLE=NAME", action="append", help="the action that echoes, sleeps ...; repeatable")
     add("--junit", metavar="FILE", type=Path, help="write the report as JUnit XML, too")
     add("--list", action="store_true", help="print the checks and their rules")
+    add("command", nargs=argparse.REMAINDER, help="the command of the executor; without it, start it yourself")
     return parser
 
 

@@ -268,7 +268,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class CreditBack:
-    """The executor gives credit again until it has as much as Hello gave."""
+    """There is credit again: the executor has given it, if all of it was used."""
 
     within_s: float = SOON_S
 

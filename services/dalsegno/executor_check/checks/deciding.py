@@ -106,8 +106,8 @@ CHECKS = (
         "RunAction.deadline is for people to read: an executor counts by `time_left`, by a monotonic clock.",
         (
             Connect(clock_offset_s=-HOUR_S),
-            *(_sleep("a", 0.3, time_left_s=20, deadline_s=20), Outcome("a"), Acknowledge("a")),
-            *(_sleep("b", 0.3, time_left_s=20, deadline_s=-2 * HOUR_S), Outcome("b"), Acknowledge("b")),
+            *(_sleep("a", 0.1, time_left_s=20, deadline_s=20), Outcome("a"), Acknowledge("a")),
+            *(_sleep("b", 0.1, time_left_s=20, deadline_s=-2 * HOUR_S), Outcome("b"), Acknowledge("b")),
             _sleep("c", 30, time_left_s=0.3, deadline_s=2 * HOUR_S),
             *(Outcome("c", (FAILED,), within_s=3), Acknowledge("c")),
         ),
@@ -117,17 +117,17 @@ CHECKS = (
         "RunAction.deadline: without `time_left` an executor counts by it, from the `now` of the Welcome on.",
         (
             Connect(clock_offset_s=HOUR_S),
-            *(_sleep("a", 30, deadline_s=0.7), Outcome("a", (FAILED,), within_s=3), Acknowledge("a")),
-            *(_sleep("b", 0.2, deadline_s=20), Outcome("b"), Acknowledge("b")),
-            *(Connect(clock_offset_s=-HOUR_S), _sleep("c", 0.2, deadline_s=20), Outcome("c"), Acknowledge("c")),
+            *(_sleep("a", 30, deadline_s=0.5), Outcome("a", (FAILED,), within_s=3), Acknowledge("a")),
+            *(_sleep("b", 0.1, deadline_s=20), Outcome("b"), Acknowledge("b")),
+            *(Connect(clock_offset_s=-HOUR_S), _sleep("c", 0.1, deadline_s=20), Outcome("c"), Acknowledge("c")),
         ),
     ),
     Check(
         "delivery-comes-twice-while-it-runs",
         "ExecutorService: messages may come twice; a delivery is run once and has one outcome.",
         (
-            Run(Order("a", "sleep", {"seconds": 0.4}), copies=2),
-            *(Outcome("a"), Quiet("a", 0.6), Acknowledge("a"), *_ALIVE),
+            Run(Order("a", "sleep", {"seconds": 0.3}), copies=2),
+            *(Outcome("a"), Quiet("a", 0.4), Acknowledge("a"), *_ALIVE),
         ),
     ),
     Check(

@@ -40,7 +40,7 @@ CHECKS = (
         "drain-keeps-what-runs",
         "Drain: without `release`, what runs stays with the session, which connects again.",
         (
-            *(_sleep("a", 3.0), Drain(2), Goodbye(release=False, within_s=4)),
+            *(_sleep("a", 1.6), Drain(1), Goodbye(release=False, within_s=2)),
             *(Connect(), InFlight(("a",)), Outcome("a"), Acknowledge("a")),
         ),
     ),
@@ -57,6 +57,6 @@ CHECKS = (
     Check(
         "superseded-session-stays-away",
         "ExecutorService.Connect: after ABORTED with SESSION_SUPERSEDED do not reconnect with this session.",
-        (Break(grpc.StatusCode.ABORTED, "SESSION_SUPERSEDED"), NoStream(2.5)),
+        (Break(grpc.StatusCode.ABORTED, "SESSION_SUPERSEDED"), NoStream(1.5)),
     ),
 )

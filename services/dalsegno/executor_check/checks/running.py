@@ -103,14 +103,17 @@ CHECKS = (
             Slots(2),
             Run(Order("long", "sleep", {"seconds": 1.0})),
             Run(Order("a", "echo", {"output": 1})),
-            Outcome("a", within_s=0.8),
+            Outcome("a", within_s=0.9),
             *(Outcome("long"), Acknowledge("a"), Acknowledge("long")),
         ),
     ),
     Check(
         "slots-are-used-at-once",
         "Hello.slots: it runs so many actions at once.",
-        (Run(Order("a", "sleep", {"seconds": 0.6}), times=8), Outcome("a", within_s=1.1), Acknowledge("a")),
+        (
+            Slots(4),
+            *(Run(Order("a", "sleep", {"seconds": 0.6}), times=8), Outcome("a", within_s=2), Acknowledge("a")),
+        ),
     ),
     Check(
         "credit-comes-back",
@@ -135,7 +138,7 @@ CHECKS = (
         "messages-are-limited",
         "ExecutorService: a message has at most 16 MiB; results that end together go in several.",
         (
-            Slots(4),
+            Slots(5),
             Run(Order("big", "big", {"size": 3_900_000}), times=6),
             *(Outcome("big", within_s=15), Acknowledge("big")),
         ),

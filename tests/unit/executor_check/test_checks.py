@@ -1,0 +1,150 @@
+"""The checks: an executor that keeps the contract passes, and each rule that one breaks is found by its check."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.unit.executor_check.toy import Toy
+
+from dalsegno.executor_check.checks import CHECKS
+from dalsegno.executor_check.child import Child
+from dalsegno.executor_check.engine import Engine
+from dalsegno.executor_check.player import Played, Verdict, play_all
+from dalsegno.executor_check.scene import Scene
+
+BY_NAME = {check.name: check for check in CHECKS}
+
+NEED_MORE = {
+    "stop-says-goodbye",
+    "stop-loses-nothing",
+    "inventory-follows-the-end-of-the-stream",
+}
+"""Checks that need a process or a second engine: tests/polyglot plays them."""
+
+
+@asynccontextmanager
+async def playing(*faults: str) -> AsyncIterator[Scene]:
+    """A scene with a toy that has these faults."""
+    engine = Engine("127.0.0.1:0")
+    await engine.start()
+    toy = asyncio.create_task(Toy(engine.address, *faults).run())
+    try:
+        yield Scene(engine, None, Child(()), {})
+    finally:
+        toy.cancel()
+        await asyncio.gather(toy, return_exceptions=True)
+        await engine.stop()
+
+
+async def play(name: str, *faults: str) -> Played:
+    """Play a check on a toy with these faults."""
+    async with playing(*faults) as scene:
+        (played,) = [played async for played in play_all([BY_NAME[name]], scene)]
+        return played
+
+
+FAULTS = [
+    ("credit first", "hello-comes-first"),
+    ("session", "hello-names-the-executor"),
+    ("twice described", "hello-describes-actions"),
+    ("no slots", "hello-has-slots"),
+    ("without sleep", "hello-serves-the-check"),
+    ("texts", "result-is-exact"),
+    ("null delegates", "result-may-be-null"),
+    ("texts", "values-may-be-large"),
+    ("no error", "failure-has-an-error"),
+    ("long error", "failure-has-an-error"),
+    ("swallows", "action-may-be-unknown"),
+    ("swallows", "input-may-be-unfit"),
+    ("first only", "batch-is-run-whole"),
+    ("one at a time", "quick-ones-do-not-wait"),
+    ("one at a time", "slots-are-used-at-once"),
+    ("no credit", "credit-comes-back"),
+    ("empty credit", "credit-comes-back"),
+    ("cuts", "result-may-be-too-large"),
+    ("one message", "messages-are-limited"),
+    ("unknown kinds", "unknown-kinds-are-ignored"),
+    ("no credit", "delegated-holds-no-slot"),
+    ("percent", "progress-ends-nothing"),
+    ("not repeated", "outcome-is-repeated"),
+    ("keeps all", "acknowledged-is-forgotten"),
+    ("keeps all", "verdicts-are-final"),
+    ("any ack", "acknowledgement-names-its-outcome"),
+    ("breaks on acks", "acknowledgement-of-nothing"),
+    ("no cancel", "cancel-stops-what-runs"),
+    ("any cancel", "cancel-names-a-delivery"),
+    ("cancels ended", "cancel-after-the-end"),
+    ("no deadline", "time-left-is-kept"),
+    ("wall clock", "clock-steps-change-nothing"),
+    ("no deadline", "deadline-of-an-older-engine"),
+    ("runs twice", "delivery-comes-twice-while-it-runs"),
+    ("silent on repeats", "delivery-comes-twice-after-its-end"),
+    ("first wins", "newer-delivery-replaces"),
+    ("new session", "reconnect-keeps-what-runs"),
+    ("not listed", "reconnect-keeps-what-runs"),
+    ("new session", "reconnect-after-a-cut"),
+    ("not repeated", "engine-may-be-away"),
+    ("storm", "reconnect-has-pauses"),
+    ("superseded", "superseded-is-dropped"),
+    ("no heartbeat", "heartbeat-when-idle"),
+    ("no heartbeat", "heartbeat-under-load"),
+    ("waits for ever", "silent-engine-is-left"),
+    ("no inventory", "inventory-lists-what-it-has"),
+    ("no inventory", "inventory-of-an-engine-never-met"),
+    ("takes ended", "ended-engine-is-refused"),
+    ("no goodbye", "drain-ends-with-goodbye"),
+    ("no goodbye", "drain-keeps-what-runs"),
+    ("comes back", "superseded-session-stays-away"),
+]
+
+
+QUICK = [name for name in BY_NAME if name not in NEED_MORE]
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[tuple[str, str], Played]:
+    """How checks ended, by fault and name: each on a toy of its own, all at once, because most of them wait."""
+    pairs = [*FAULTS, *(("", name) for name in QUICK)]
+
+    async def play_pairs() -> list[Played]:
+        free = asyncio.Semaphore(12)
+
+        async def play_pair(fault: str, name: str) -> Played:
+            async with free:
+                return await play(name, fault)
+
+        return await asyncio.gather(*(play_pair(*pair) for pair in pairs))
+
+    return dict(zip(pairs, asyncio.run(play_pairs()), strict=True))
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_an_executor_that_keeps_the_contract_passes(verdicts: dict[tuple[str, str], Played], name: str) -> None:
+    """The check finds nothing where no rule is broken."""
+    played = verdicts["", name]
+
+    assert (played.verdict, played.expected, played.came) == (Verdict.PASSED, "", "")
+
+
+@pytest.mark.parametrize(("fault", "name"), FAULTS)
+def test_each_broken_rule_is_found(verdicts: dict[tuple[str, str], Played], fault: str, name: str) -> None:
+    """The check of the rule fails, and says what was expected and what came."""
+    played = verdicts[fault, name]
+
+    assert played.verdict is Verdict.FAILED, played
+    assert played.expected
+    assert played.came
+
+
+def test_every_check_can_fail() -> None:
+    """No check passes whatever an executor does: each has a fault that it finds."""
+    assert {name for _, name in FAULTS} | NEED_MORE == set(BY_NAME)
+
+
+def test_names_are_unique_and_rules_are_sentences() -> None:
+    """A report names each check once, with a rule that ends like a sentence."""
+    assert len(BY_NAME) == len(CHECKS) >= 40
+    assert [check.name for check in CHECKS if not check.rule.rstrip(")").endswith((".", '."'))] == []
