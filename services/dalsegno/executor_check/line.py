@@ -55,6 +55,7 @@ class Line:
         self.ended: asyncio.Future[tuple[grpc.StatusCode, str]] = asyncio.get_running_loop().create_future()
         self._context = context
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._beating: asyncio.Task[None] | None = None
         self._counts: Counter[str] = Counter()
 
@@ -69,9 +70,10 @@ class Line:
 
     async def write(self, message: wire.ConnectResponse) -> None:
         """Send a message as it is."""
-        if not self.is_closed and not self.ended.done():
-            with contextlib.suppress(grpc.aio.UsageError, grpc.aio.AbortError, asyncio.CancelledError):
-                await self._context.write(message)
+        async with self._writing:
+            if not self.is_closed and not self.ended.done():
+                with contextlib.suppress(grpc.aio.BaseError):  # the executor has just ended the stream
+                    await self._context.write(message)
 
     def beat(self, pause_s: float) -> None:
         """Send heartbeats from now on."""
@@ -105,7 +107,7 @@ class Line:
 
     async def read(self, requests: AsyncIterator[wire.ConnectRequest]) -> None:
         """Record what comes, until the executor ends its side."""
-        with contextlib.suppress(grpc.RpcError, asyncio.CancelledError, grpc.aio.InternalError):
+        with contextlib.suppress(grpc.RpcError, grpc.aio.BaseError):
             async for request in requests:
                 self._take(request)
                 if self.acknowledges and request.task_done.outcomes:

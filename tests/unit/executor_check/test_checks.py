@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from tests.unit.executor_check.toy import Toy
 
+from dalsegno.executor_check import checks
 from dalsegno.executor_check.checks import CHECKS
 from dalsegno.executor_check.child import Child
 from dalsegno.executor_check.engine import Engine
@@ -145,6 +147,8 @@ def test_every_check_can_fail() -> None:
 
 
 def test_names_are_unique_and_rules_are_sentences() -> None:
-    """A report names each check once, with a rule that ends like a sentence."""
+    """A report names each check once, with a rule that ends like a sentence; the page says how many there are."""
+    page = (Path(str(checks.__file__)).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"\n{len(CHECKS)} checks: " in page
     assert len(BY_NAME) == len(CHECKS) >= 40
     assert [check.name for check in CHECKS if not check.rule.rstrip(")").endswith((".", '."'))] == []
