@@ -267,6 +267,22 @@ def test_attempts_are_found_by_alias(store: Store) -> None:
         assert queries.aliased_attempts("", "") == []
 
 
+def test_a_heartbeat_is_kept_with_its_attempt(store: Store) -> None:
+    """The newest counts, a later change of the attempt leaves it, the rows are right without it, and an attempt that is
+    not there has none."""
+    scene = add_task(start("e1"), 1, AttemptState.RUNNING)
+    save(store, scene)
+    with store.write() as transaction:
+        assert transaction.queries.heard_s("e1", (1, 0, 1)) == 0.0
+        transaction.save_heartbeat("e1", (1, 0, 1), 3.5)
+        transaction.save_heartbeat("e1", (1, 0, 1), 4.5)
+        transaction.save_heartbeat("e2", (1, 0, 1), 4.5)
+    save(store, scene.do(AttemptMoved(key=(1, 0, 1), state=AttemptState.RUNNING, delegated=True, at_s=5.0)))
+    with store.read() as queries:
+        assert (queries.heard_s("e1", (1, 0, 1)), queries.heard_s("e2", (1, 0, 1))) == (4.5, 0.0)
+        assert check_execution(queries, "e1") == []
+
+
 def test_progress_is_kept_with_the_attempt_that_says_so(store: Store) -> None:
     """Written by itself it stays when the attempt changes, for the delivery that said it only, and only until its end;
     no journal tells it, and the rows are right without."""

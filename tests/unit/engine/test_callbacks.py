@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
-
 import pytest
+from tests.signing import github, standard
 
 from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.signatures import SigningKeys
@@ -21,28 +19,14 @@ from dalsegno.workflow.value import encode
 ATTEMPT = "01890a5d-ac96-774b-bcce-b302099a8057.1.0.2"
 NOW_S = 1_700_000_000.0
 KEYS = SigningKeys(new_key())
-STANDARD, GITHUB = execution_pb2.SIGNATURE_SCHEME_STANDARD_WEBHOOKS, execution_pb2.SIGNATURE_SCHEME_GITHUB
-
-
-def standard(body: bytes, key: str, at_s: int = int(NOW_S), id: str = "msg_1") -> execution_pb2.SignedBody:
-    """A callback as a sender of Standard Webhooks signs it."""
-    mac = hmac.digest(base64.b64decode(key.removeprefix("whsec_")), f"{id}.{at_s}.".encode() + body, "sha256")
-    signature = "v1," + base64.b64encode(mac).decode()
-    return execution_pb2.SignedBody(scheme=STANDARD, id=id, timestamp_s=at_s, signature=signature, body=body)
-
-
-def github(body: bytes, key: str) -> execution_pb2.SignedBody:
-    """A callback as GitHub signs it."""
-    signature = "sha256=" + hmac.digest(key.encode(), body, "sha256").hex()
-    return execution_pb2.SignedBody(scheme=GITHUB, signature=signature, body=body)
 
 
 def test_a_genuine_callback_is_taken() -> None:
     """Both schemes; of several signatures one must fit; a version that is not known is passed over."""
     key = KEYS.make(ATTEMPT, 3)
-    KEYS.check(ATTEMPT, 3, Signature.STANDARD_WEBHOOKS, standard(b'{"a":1}', key), NOW_S)
+    KEYS.check(ATTEMPT, 3, Signature.STANDARD_WEBHOOKS, standard(b'{"a":1}', key, int(NOW_S)), NOW_S)
     KEYS.check(ATTEMPT, 3, Signature.GITHUB, github(b"", key), NOW_S)
-    several = standard(b"x", key)
+    several = standard(b"x", key, int(NOW_S))
     several.signature = f"v1a,AAAA v1,notbase64! v1,AAAA {several.signature}"
     KEYS.check(ATTEMPT, 3, Signature.STANDARD_WEBHOOKS, several, NOW_S + 299)
 
@@ -50,7 +34,7 @@ def test_a_genuine_callback_is_taken() -> None:
 def test_a_key_belongs_to_one_delivery_and_one_store() -> None:
     """Another delivery, attempt or store has another key, and refuses what was signed with this one."""
     key = KEYS.make(ATTEMPT, 3)
-    signed = standard(b"x", key)
+    signed = standard(b"x", key, int(NOW_S))
     for keys, attempt, delivery in (
         (KEYS, ATTEMPT, 4),
         (KEYS, ATTEMPT[:-1] + "3", 3),
@@ -65,15 +49,15 @@ def test_a_callback_that_is_not_genuine_is_refused() -> None:
     """Body, id and time are signed; the time may differ by five minutes; GitHub's scheme has none."""
     key = KEYS.make(ATTEMPT, 3)
     for field, value in (("body", b"y"), ("id", "msg_2"), ("timestamp_s", int(NOW_S) - 1), ("signature", "v1,")):
-        signed = standard(b"x", key)
+        signed = standard(b"x", key, int(NOW_S))
         setattr(signed, field, value)
         with pytest.raises(SignatureInvalid, match="not genuine"):
             KEYS.check(ATTEMPT, 3, Signature.STANDARD_WEBHOOKS, signed, NOW_S)
     for late_s in (301, -301):
         with pytest.raises(SignatureInvalid, match="signed 301 s"):
-            KEYS.check(ATTEMPT, 3, Signature.STANDARD_WEBHOOKS, standard(b"x", key), NOW_S + late_s)
+            KEYS.check(ATTEMPT, 3, Signature.STANDARD_WEBHOOKS, standard(b"x", key, int(NOW_S)), NOW_S + late_s)
     with pytest.raises(SignatureInvalid, match="no dot"):
-        KEYS.check(ATTEMPT, 3, Signature.STANDARD_WEBHOOKS, standard(b"x", key, id="a.b"), NOW_S)
+        KEYS.check(ATTEMPT, 3, Signature.STANDARD_WEBHOOKS, standard(b"x", key, int(NOW_S), id="a.b"), NOW_S)
     for signature in ("sha256=", "sha1=00", "é", "x" * 5000):
         forged = github(b"x", key)
         forged.signature = signature
