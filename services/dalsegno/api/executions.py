@@ -26,11 +26,13 @@ FORKS_MAX = 100
 class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
     """See execution_service.proto for the contract of each call."""
 
-    def __init__(self, reads: Reads, writes: Writes, follower: Follower, pool: Pool) -> None:
+    def __init__(self, reads: Reads, writes: Writes, follower: Follower, pool: Pool, progress_s: float) -> None:
+        """`progress_s`: the longest time without a message on the stream of a watcher who does not ask for another."""
         self._checkpoints = Checkpoints(reads, pool)
         self._reads = reads
         self._writes = writes
         self._follower = follower
+        self._progress_s = progress_s
 
     async def StartExecution(self, request: wire.StartExecutionRequest, context: Any) -> wire.StartExecutionResponse:
         return await self._writes.submit("start_execution", request, context, wire.StartExecutionResponse)
@@ -124,7 +126,7 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
     async def WatchExecution(
         self, request: wire.WatchExecutionRequest, context: Any
     ) -> AsyncIterator[wire.WatchExecutionResponse]:
-        watcher = watch.Watcher(self._reads, request)
+        watcher = watch.Watcher(self._reads, request, self._progress_s)
         with self._follower.watch(request.execution_id) as watched:
             async for response in watcher.stream(watched):
                 yield response

@@ -57,7 +57,7 @@ class Api:
         writes = Writes(self._channel)
         self._server = Server(settings.listen, SERVICES, UNHURRIED, insecure=settings.insecure)
         self._pool = Pool(0, modules=(READING,))
-        executions = Executions(self._reads, writes, self._follower, self._pool)
+        executions = Executions(self._reads, writes, self._follower, self._pool, settings.progress_s)
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(executions, self._server.grpc)
         workflows = Workflows(self._reads, writes, self._pool)
         workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(workflows, self._server.grpc)

@@ -22,6 +22,9 @@ class Settings:
     """The number of reads of the store that may run at once."""
     metrics_port: int = 0
     """The port of the metrics for Prometheus; 0: none."""
+    progress_s: float = 15.0
+    """The longest time without a message on the stream of a watcher who does not ask for another, at least 1: less than
+    the idle time after which a proxy ends a stream."""
     grace_s: float = 5.0
     """The time that calls have to end when the api stops."""
     log_level: str = "info"
@@ -41,7 +44,11 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("metrics-port", int, "the port of the metrics for Prometheus; 0: none")
     parser.add("grace-s", float, "the time that calls have to end when the api stops")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
+    parser.add("progress-s", float, "the longest time without a message on the stream of a watcher; at least 1")
     parser.add_flag(
         "insecure", "listen where other machines reach it, without TLS and authentication", "DALSEGNO_INSECURE"
     )
-    return Settings(**vars(parser.parse_args(arguments)))
+    found = vars(parser.parse_args(arguments))
+    if not found["progress_s"] >= 1:
+        parser.error("--progress-s must be at least 1")
+    return Settings(**found)

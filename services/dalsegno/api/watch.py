@@ -35,8 +35,12 @@ LARGE = 1024 * 1024
 """An execution with more bytes than this has a page of a snapshot of its own."""
 TASKS_BYTES_MAX = sizes.CONTENT_BYTES_MAX - LARGE - AWAITED_BYTES_MAX
 
-PROGRESS_S = 15.0
-WAIT_S = 600.0
+PROGRESS_LEAST_S = 1.0
+"""The shortest interval that a watcher can ask for: each message about nothing is a read of the store."""
+
+WAIT_S = 50.0
+"""The default time of a wait: many proxies cut a call without an answer after a minute."""
+
 MARGIN_S = 0.25
 """A wait is answered this long before the deadline of its call."""
 
@@ -47,9 +51,13 @@ Response = wire.WatchExecutionResponse
 class Watcher:
     """One WatchExecution stream, with the revision up to which everything was sent."""
 
-    def __init__(self, reads: Reads, request: wire.WatchExecutionRequest) -> None:
+    def __init__(self, reads: Reads, request: wire.WatchExecutionRequest, progress_s: float) -> None:
+        """`progress_s`: the longest time without a message, unless the request says otherwise."""
         self._reads = reads
         self._id = reading.execution_id_of(request.execution_id)
+        self._progress_s = _read_interval(request) or progress_s
+        self._due_s = 0.0
+        """When something must be sent, by the clock of the event loop."""
         self._request = request
         self._sent = 0
         self._is_behind = False
@@ -73,6 +81,15 @@ class Watcher:
 
     async def stream(self, watched: Watched) -> AsyncIterator[Response]:
         """Yield all messages. Raises NotFound, also if the execution is deleted meanwhile, and RevisionAhead."""
+        self._count_from_now()
+        async for message in self._messages(watched):
+            yield message
+            self._count_from_now()
+
+    def _count_from_now(self) -> None:
+        self._due_s = asyncio.get_running_loop().time() + self._progress_s
+
+    async def _messages(self, watched: Watched) -> AsyncIterator[Response]:
         await self._resume()
         if not self._sent and not self._request.from_first_change:
             async for page in self._snapshot():
@@ -93,7 +110,7 @@ class Watcher:
                 for told in await self._reads.run(lambda queries, rows=news: self._told_progress(queries, rows)):  # type: ignore[misc]
                     yield told
             try:
-                async with asyncio.timeout(PROGRESS_S):
+                async with asyncio.timeout_at(self._due_s):
                     await watched.moved.wait()
             except TimeoutError:
                 yield await self._reads.run(self._progress)
@@ -161,6 +178,18 @@ class Watcher:
             revision=self._sent, waiting_for=awaited.names, further_waiting_for=awaited.further
         )
         return Response(resume_token=self._token(self._sent), progress=progress)
+
+
+def _read_interval(request: wire.WatchExecutionRequest) -> float:
+    """Return the interval that a watcher asks for; 0: it does not ask. Raises InvalidRequest."""
+    if not request.HasField("progress_interval"):
+        return 0.0
+    fields = convert.Fields()
+    interval_s = fields.length("progress_interval", request.progress_interval)
+    if 0 <= interval_s < PROGRESS_LEAST_S:
+        fields.refuse("progress_interval", f"is {interval_s:g} s; at least {PROGRESS_LEAST_S:g} s")
+    fields.done()
+    return interval_s
 
 
 async def wait(

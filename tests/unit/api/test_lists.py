@@ -217,7 +217,7 @@ def test_what_very_many_actions_say_of_their_progress_comes_in_several_messages(
     progress = execution_pb2.ActionProgress(text=WIDE * 1_000)
     told = [Told(action_execution_id=f"{EXECUTION}.{n}.0.1", progress=progress) for n in range(1_500)]
     monkeypatch.setattr(views, "progress_messages", lambda queries, rows: list(told))
-    watcher = Watcher(cast(Reads, None), executions.WatchExecutionRequest(execution_id=EXECUTION))
+    watcher = Watcher(cast(Reads, None), executions.WatchExecutionRequest(execution_id=EXECUTION), 15.0)
     watcher._tokens = ResumeTokens("ab" * 32)
 
     messages = watcher._told_progress(cast(Queries, None), ())
