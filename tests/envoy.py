@@ -43,10 +43,10 @@ class Envoy:
 
     async def start(self) -> None:
         """Start it, and wait until it is ready."""
-        command = tied(str(self._program), "-c", str(self._config), "--concurrency", "1", "--disable-hot-restart")
+        options = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "--drain-time-s", "1")
         with (self._folder / "envoy.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220 (it returns at once)
-                [*command, "--log-level", "warning", "--drain-time-s", "1"], stdin=subprocess.DEVNULL, stderr=log
+                tied(str(self._program), "-c", str(self._config), *options), stdin=subprocess.DEVNULL, stderr=log
             )
         ends_s = time.monotonic() + START_S
         while not await asyncio.to_thread(self._ask, "GET", "/ready"):

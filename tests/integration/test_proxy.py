@@ -191,9 +191,10 @@ async def test_restarts_disturb_no_work(behind: Behind) -> None:
 
 async def command(server: str, *arguments: str) -> str:
     """Run `dalsegno` at this server, and return what it prints. Fails the test if it fails."""
-    program = tied(sys.executable, "-m", "dalsegno.cli.main", "--server", server, *arguments)
     process = await asyncio.create_subprocess_exec(
-        *program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *tied(sys.executable, "-m", "dalsegno.cli.main", "--server", server, *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     printed, _ = await process.communicate()
     assert process.returncode == 0, printed.decode()

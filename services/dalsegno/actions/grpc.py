@@ -84,11 +84,13 @@ class Caller:
         """
         from dalsegno.actions.grpc_calls.call import carry_out
         from dalsegno.actions.grpc_calls.connection import Certificates
-        from dalsegno.actions.grpc_calls.failure import CallFailed
+        from dalsegno.actions.grpc_calls.failure import CallFailed, invalid
 
         tries = 0
         try:
             self._check_target(target)
+            if not isinstance(tls, bool):
+                raise invalid("tls: must be true or false")
             order = _read_order(
                 context, method, request, metadata or {}, timeout, retries, retry_codes or [], stop_after
             )
@@ -149,7 +151,7 @@ class Caller:
 
 def call_action(targets: Collection[str] = (), files: Files = NO_FILES) -> AnyAction:
     """Return grpc.call for these allowed targets, with these files."""
-    return action(NAME)(Caller(targets, files).call)
+    return action(NAME, typed=False)(Caller(targets, files).call)
 
 
 async def close() -> None:

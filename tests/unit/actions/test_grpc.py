@@ -194,6 +194,7 @@ async def test_a_descriptor_set_takes_the_place_of_reflection(descriptors: bytes
         ({"request": {"color": "COLOR_GREY"}}, "COLOR_GREY"),
         ({"request": {"about": {"@type": "type.example.com/example.Absent"}}}, "example.Absent"),
         ({"target": "nowhere"}, "target: 'nowhere' is neither host:port nor unix:/path"),
+        ({"tls": "no"}, "tls: must be true or false"),
         ({"timeout": 0}, "timeout: must be a number of seconds above 0"),
         ({"retries": -1}, "retries: must be a number from 0 to 100"),
         ({"stop_after": 0}, "stop_after: must be a number of messages, at least 1"),
@@ -265,7 +266,7 @@ async def test_the_deadline_is_the_services_too(shop: Shop, call: Call) -> None:
     assert data["code"] == "DEADLINE_EXCEEDED"
     assert time.monotonic() - start_s < 5
     await failure_of(call(timeout=30, context=ActionContext("a", timeout_s=0.3)))
-    assert all(0 < each <= 0.3 for each in left)
+    assert all(0 < each < 0.4 for each in left), f"{left}: the header of gRPC is rounded up, not by that much"
     assert len(left) == 2
 
 
