@@ -12,6 +12,7 @@ Python keyword has an underscore at its end: `from_` is the input `from`.
 How a function runs follows from how it is written:
 
 * `async def`: on the event loop, with all others. It must not block.
+* `isolation="process"`: in a process of its own, which is killed when the action is stopped.
 * `def`: in a thread; their number is limited (the executor's `--threads`).
 * `def` with `blocking=False`: inline on the event loop. Only for what takes microseconds; it may return an awaitable if
   it has to wait.
@@ -28,7 +29,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, Literal, ParamSpec, TypeVar
 
 from dalsegno.actions.signature import Inputs, read_signature
 from dalsegno.workflow.changes import Signature
@@ -134,16 +135,24 @@ class Action(Generic[P, R_co]):
         "context_parameter",
         "description",
         "function",
+        "isolated",
         "name",
     )
 
     def __init__(
-        self, function: Callable[P, R_co], description: ActionDescription, inputs: Inputs, blocking: bool
+        self,
+        function: Callable[P, R_co],
+        description: ActionDescription,
+        inputs: Inputs,
+        blocking: bool,
+        isolated: bool,
     ) -> None:
         self.function = function
         self.name = description.name
         self.description = description
         self.blocking = blocking
+        """Whether it uses a thread, if only to wait for its process."""
+        self.isolated = isolated
         self.context_parameter = inputs.context
         """The parameter that receives the ActionContext; empty if the function has none."""
         self._inputs = inputs
@@ -166,7 +175,7 @@ class Action(Generic[P, R_co]):
         return "; ".join(problems)
 
     def arguments(self, given: dict[str, object]) -> dict[str, object]:
-        """Convert the input, in place, to the function's arguments. Raises TypeError for an input that does not fit."""
+        """Convert the input, in place, to the arguments of the function. Raises TypeError if it does not fit."""
         if problem := self.problem_with(given) or self._inputs.convert(given):
             raise TypeError(f"input {problem}")
         for name in self._renamed:
@@ -181,6 +190,7 @@ def action(
     safe_to_rerun: bool = False,
     description: str = "",
     blocking: bool = True,
+    isolation: Literal["none", "process"] = "none",
     typed: bool = True,
     answer_schema: str = "",
     answer_key: str = "",
@@ -196,6 +206,8 @@ def action(
         raise TypeError('an action needs a name by which workflows call it: @action("pack.name")')
     if not _NAME.fullmatch(name):
         raise TypeError(f"{name!r} is no name for an action: a word, or words joined by dots")
+    if isolation not in ("none", "process") or (isolation == "process" and not blocking):
+        raise TypeError(f"{name}: the isolation is 'none' or, of an action that may block, 'process'")
 
     def decorate(function: Callable[P, R_co]) -> Action[P, R_co]:
         inputs = read_signature(function, typed=typed)
@@ -206,7 +218,12 @@ def action(
         )
         if answer_schema and answer_schema not in {each.name for each in parameters}:
             raise TypeError(f"{name} has no parameter {answer_schema}, which is to hold the schema of its answer")
-        in_thread = blocking and not inspect.iscoroutinefunction(function)
-        return Action(function, described, inputs, in_thread)
+        isolated = isolation == "process"
+        if isolated and "<" in function.__qualname__:
+            raise TypeError(
+                f"{name} runs in a process of its own, which must find it: define it at the top of a module"
+            )
+        in_thread = isolated or (blocking and not inspect.iscoroutinefunction(function))
+        return Action(function, described, inputs, in_thread, isolated)
 
     return decorate

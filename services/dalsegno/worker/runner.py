@@ -1,4 +1,5 @@
-"""Run many actions at once: async ones as tasks of the event loop, blocking ones in threads, instant ones inline.
+"""Run many actions at once: async ones as tasks of the event loop, blocking ones in threads, isolated ones in processes
+that threads wait for, instant ones inline.
 
 Each has its deadline. An action that the deadline stops has failed; one that CancelAction stops is cancelled. A thread
 cannot be stopped, nor an async action that does not let itself be cancelled: it is reported, its own outcome is
@@ -23,6 +24,8 @@ from dalsegno.actions.action import ActionContext, ActionFailed
 from dalsegno.actions.permission import explain_absence
 from dalsegno.actions.registry import AnyAction, Registry
 from dalsegno.v1.executor_service_pb2 import RunAction, TaskDone
+from dalsegno.worker.isolation import Child
+from dalsegno.worker.order import read_context, read_input
 from dalsegno.worker.outbox import Key
 from dalsegno.worker.outcome import (
     describe_cancel,
@@ -31,7 +34,7 @@ from dalsegno.worker.outcome import (
     describe_progress,
     describe_result,
 )
-from dalsegno.workflow.value import UnfitValue, decode
+from dalsegno.workflow.value import UnfitValue
 
 CLEANUP_S = 5.0
 """The time that a stopped async action has to clean up before it is reported."""
@@ -53,6 +56,8 @@ class Run:
     context: ActionContext | None = None
     task: asyncio.Task[object] | None = None
     future: Future[TaskDone] | None = None
+    child: Child | None = None
+    """The process of an isolated action, which the thread of `future` waits for."""
     timer: asyncio.TimerHandle | None = None
     stopped: str = ""
     """Why it was stopped; empty if it was not."""
@@ -120,17 +125,21 @@ class Runner:
 
     def _start(self, run: Run, action: AnyAction, timeout_s: float | None) -> None:
         try:
-            given = _read_input(run.order, action)
+            given = read_input(run.order, action)
             if action.context_parameter:
                 report_progress = partial(self._hear_progress, run)
-                run.context = dataclasses.replace(_read_context(run.order, timeout_s), tell=report_progress)
+                run.context = dataclasses.replace(read_context(run.order, timeout_s), tell=report_progress)
                 given[action.context_parameter] = run.context
         except (UnfitValue, TypeError) as error:
             self._end(run, describe_failure(f"{action.name}: {error}"))
             return
         if action.blocking:
             self._keep(run, timeout_s)
-            run.future = self._threads.submit(_run_blocking, action, given)
+            if action.isolated:
+                run.child = Child(action, run.order, timeout_s, partial(self._hear, run))
+                run.future = self._threads.submit(run.child.run)
+            else:
+                run.future = self._threads.submit(_run_blocking, action, given)
             run.future.add_done_callback(lambda _: self._thread_ended(run))
             return
         try:
@@ -157,6 +166,8 @@ class Runner:
             run.task.cancel()  # reported when it has ended
             self._loop.call_later(CLEANUP_S, self._give_up, run)
         elif run.future is not None and not run.future.cancel():
+            if run.child is not None:
+                run.child.kill()
             self._settle(run, _stopped(run))
             self._leftovers.add(run)
         return True
@@ -265,8 +276,7 @@ class Runner:
             run.timer.cancel()
         if run.reported:
             return
-        while run.told:  # what it reported before its end is told before it
-            self._tell_progress(run)
+        self._tell_progress(run)  # what it reported before its end is told before it
         run.reported = True
         done.action_execution_id = order.action_execution_id
         done.delivery = order.delivery
@@ -275,37 +285,6 @@ class Runner:
         done.elapsed.seconds = seconds
         done.elapsed.nanos = int((elapsed_s - seconds) * 1e9)
         self._report(done, run)
-
-
-def _read_input(order: RunAction, action: AnyAction) -> dict[str, object]:
-    """Return the action's arguments. Raises UnfitValue or TypeError if it cannot be called with the input."""
-    given = decode(order.input) if order.input not in ("", "{}") else {}
-    if not isinstance(given, dict):
-        raise TypeError(f"the input is not an object but {order.input[:80]}")
-    return action.arguments(given)
-
-
-def _read_context(order: RunAction, timeout_s: float | None) -> ActionContext:
-    where = order.context
-    deadline = order.deadline
-    return ActionContext(
-        action_execution_id=order.action_execution_id,
-        delivery=order.delivery,
-        namespace=where.namespace,
-        execution_id=where.execution_id,
-        workflow=where.workflow,
-        task_name=where.task_name,
-        task_number=where.task_number,
-        item=where.item if where.HasField("item") else None,
-        attempt=where.attempt,
-        safe_to_rerun=where.safe_to_rerun,
-        timeout_s=timeout_s,
-        deadline_s=deadline.seconds + deadline.nanos / 1e9 if order.HasField("deadline") else None,
-        task_token=order.task_token,
-        callback_url=order.callback_url,
-        signing_key=order.signing_key,
-        trace_context=dict(order.trace_context),
-    )
 
 
 def _run_blocking(action: AnyAction, given: dict[str, object]) -> TaskDone:

@@ -17,6 +17,7 @@ from dalsegno.actions.action import ActionContext
 from dalsegno.actions.registry import AnyAction, Registry
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.worker import isolation
 from dalsegno.worker.outcome import WORDS
 from dalsegno.worker.runner import Run, Runner
 from dalsegno.workflow.value import decode, encode
@@ -73,6 +74,7 @@ async def call_async(
         reported = progress.progress
         told.append((reported.text, reported.fraction if reported.HasField("fraction") else None))
 
+    isolation.prepare([action])
     runner = Runner(Registry([action]), 1, lambda done, _: ended.set_result(done), lambda _: None, note)
     order = _order(action.name, {} if input is None else input, context)
     try:

@@ -32,6 +32,7 @@ from dalsegno.rpc import logs
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import Server
+from dalsegno.worker import isolation
 from dalsegno.worker.connection import Connection
 from dalsegno.worker.metrics import Metrics
 from dalsegno.worker.session import Session
@@ -119,6 +120,7 @@ class Worker:
     async def serve(self) -> bool:
         """Work until `stop` is called, once. Return whether another process with the same id has replaced it."""
         self._loop = asyncio.get_running_loop()
+        isolation.prepare(self._registry)
         async with self._open_ports() as server, self._open_channels() as channels:
             session = self._open_session()
             self._connections = [Connection(session, *each) for each in zip(self.engines, channels, strict=True)]
@@ -249,5 +251,6 @@ def _exit(code: int) -> None:
 
 def _refuse_in_child() -> None:
     """Raise if this is a child process of an isolated action, which loads the program again."""
-    if multiprocessing.parent_process() is not None:
+    is_loading = getattr(multiprocessing.current_process(), "_inheriting", False)
+    if is_loading or multiprocessing.parent_process() is not None:
         raise RuntimeError("the program starts its worker when it is imported: put it under if __name__ == '__main__':")
