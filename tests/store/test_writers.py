@@ -241,6 +241,8 @@ def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_
             "ALTER TABLE executions DROP COLUMN forked_from_sequence",
             "ALTER TABLE executions DROP COLUMN forked_from_checkpoint",
             "ALTER TABLE executions DROP COLUMN first_sequence",
+            "DROP TABLE engines",
+            "ALTER TABLE attempts DROP COLUMN engine",
             "UPDATE alembic_version SET version_num = '0003'",
         ):
             connection.execute(sa.text(statement))

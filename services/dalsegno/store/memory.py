@@ -29,6 +29,7 @@ from dalsegno.store.records import (
     Deletion,
     DescriptionRow,
     DueMessage,
+    EngineRow,
     EnvironmentRow,
     ExecutionRow,
     HeldAttempt,
@@ -73,6 +74,11 @@ class MemoryStore:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
+        with self._transaction() as transaction:
+            yield transaction
+
+    @contextmanager
+    def _transaction(self) -> Iterator[MemoryTransaction]:
         with self._writing:
             transaction = MemoryTransaction(self._tables, self._clock)
             yield transaction
@@ -91,6 +97,28 @@ class MemoryStore:
 
     def hold_engine_lock(self) -> None:
         pass
+
+    def register_engine(self, engine_id: str, process: str, *, is_alone: bool) -> int:
+        with self._transaction() as transaction:
+            known = transaction.tables.engines
+            for row in known.values() if is_alone else ():
+                transaction.put_engine(replace(row, ended=True))
+            number = max(known, default=0) + 1
+            transaction.put_engine(EngineRow(number, engine_id, process))
+        return number
+
+    def renew_engine(self, number: int, patience_s: float) -> bool:
+        with self._transaction() as transaction:
+            row = transaction.tables.engines.get(number)
+            if row is None or row.ended:
+                return False
+            transaction.put_engine(replace(row, beats=row.beats + 1, patience_s=patience_s))
+        return True
+
+    def end_engine(self, number: int) -> bool:
+        with self._transaction() as transaction:
+            transaction.put_engine(replace(transaction.tables.engines[number], ended=True))
+        return True
 
     def is_available(self) -> bool:
         return True
@@ -215,7 +243,8 @@ class MemoryTransaction(MemoryDiscards):
         if row.state == AttemptState.READY:
             self.tables = replace(self.tables, ready=self.tables.ready.set(name, row.created_s))
         elif row.state == AttemptState.RUNNING and row.session_id and not row.delegated:
-            self.tables = replace(self.tables, held=put_cell(self.tables.held, row.session_id, name, row.delivery))
+            cell = (row.delivery, row.engine)
+            self.tables = replace(self.tables, held=put_cell(self.tables.held, row.session_id, name, cell))
 
     def unlist(self, row: AttemptRow) -> None:
         """Remove the former version of an attempt from the READY and the held ones."""
@@ -301,15 +330,32 @@ class MemoryTransaction(MemoryDiscards):
 
     def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
         held = [
-            HeldAttempt(execution_id, key, delivery, session_id)
+            HeldAttempt(execution_id, key, delivery, session_id, engine)
             for session_id in session_ids
-            for (execution_id, key), delivery in self.tables.held.get(session_id, Map()).items()
+            for (execution_id, key), (delivery, engine) in self.tables.held.get(session_id, Map()).items()
         ]
         return sorted(held, key=lambda each: (each.execution_id, each.key))
 
     def abandoned_attempts(self, limit: int) -> list[HeldAttempt]:
         alive = {row.session_id for row in self._snapshot.sessions()}
         return self.held_attempts([each for each in self.tables.held if each not in alive])[:limit]
+
+    def holds_engine(self, number: int) -> bool:
+        row = self.tables.engines.get(number)
+        return row is not None and not row.ended
+
+    def put_engine(self, row: EngineRow) -> None:
+        """Store the row of an engine."""
+        self.tables = replace(self.tables, engines=self.tables.engines.set(row.number, row))
+
+    def prune_engines(self) -> int:
+        held = {engine for cells in self.tables.held.values() for _, engine in cells.values()}
+        newest = max(self.tables.engines, default=0)
+        gone = [row.number for row in self.tables.engines.values() if row.ended and row.number < newest]
+        gone = [number for number in gone if number not in held]
+        for number in gone:
+            self.tables = replace(self.tables, engines=self.tables.engines.delete(number))
+        return len(gone)
 
     def save_session(self, session: SessionRow) -> None:
         kept = replace(session, labels=dict(session.labels), actions=dict(session.actions))

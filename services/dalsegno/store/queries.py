@@ -20,6 +20,7 @@ from dalsegno.store.records import (
     DefinitionKind,
     DefinitionRow,
     DescriptionRow,
+    EngineRow,
     EnvironmentRow,
     ExecutionRow,
     JournalChange,
@@ -32,6 +33,7 @@ from dalsegno.store.records import (
     standing_of,
 )
 from dalsegno.store.tables import (
+    ENGINES,
     ACTIONS,
     ATTEMPTS,
     CHECKPOINTS,
@@ -499,6 +501,10 @@ class SqlQueries:
     def sessions(self) -> list[SessionRow]:
         statement = sa.select(SESSIONS).where(~SESSIONS.c.ended).order_by(SESSIONS.c.session_id)
         return [session_row(row) for row in self._connection.execute(statement)]
+
+    def engines(self) -> dict[int, EngineRow]:
+        found = self._connection.execute(sa.select(ENGINES).order_by(ENGINES.c.number))
+        return {row.number: EngineRow(**row._mapping) for row in found}
 
     def held_counts(self) -> dict[str, int]:
         held = sa.text("state = 'RUNNING' AND session_id <> ''")  # in the form of the index

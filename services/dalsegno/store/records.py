@@ -233,6 +233,8 @@ class AttemptRow:
     alias: str = ""
     deadline_s: float | None = None
     """When its present executor stops it. None: never."""
+    engine: int = 0
+    """The number of the engine that handed it out last. 0: an older version did."""
     progress: str = ""
     """The latest progress, JSON text of a Progress; empty: none. The journal does not contain it."""
     heard_s: float = 0.0
@@ -364,6 +366,26 @@ class HeldAttempt:
     key: AttemptKey
     delivery: int
     session_id: str
+    engine: int = 0
+    """The number of the engine that handed it out. It belongs to the stream of the session to this engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRow:
+    """One engine, from its start to its end."""
+
+    number: int
+    """Counted from 1. No number is used twice."""
+    id: str
+    """The id in its Welcomes."""
+    process: str
+    """Which process of which machine it is, as engine/processes.py writes it; empty: unknown."""
+    beats: int = 0
+    """How often it has renewed this row."""
+    patience_s: float = 0.0
+    """How long the others let it be silent, because its transactions take long."""
+    ended: bool = False
+    """Whether it has ended, or was ended by another engine. It writes nothing more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,7 @@ def attempt_state(attempt: Attempt) -> Cells:
         attempt.ended_s,
         clean(attempt.alias),
         attempt.deadline_s,
+        attempt.engine,
     )
 
 

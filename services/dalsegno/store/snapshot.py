@@ -21,6 +21,7 @@ from dalsegno.store.records import (
     DefinitionKind,
     DefinitionRow,
     DescriptionRow,
+    EngineRow,
     EnvironmentRow,
     ExecutionRow,
     JournalChange,
@@ -80,8 +81,8 @@ class Tables:
     checkpoints: Map[str, Map[int, CheckpointRow]] = field(default_factory=Map)
     ready: Map[tuple[str, AttemptKey], float] = field(default_factory=Map)
     """READY attempts, with the time since which they are READY."""
-    held: Map[str, Map[tuple[str, AttemptKey], int]] = field(default_factory=Map)
-    """The attempts and deliveries of each session."""
+    held: Map[str, Map[tuple[str, AttemptKey], tuple[int, int]]] = field(default_factory=Map)
+    """The attempts of each session, with their deliveries and the engines of these."""
     journal: Map[str, Map[int, tuple[int, str, str]]] = field(default_factory=Map)
     """By the last sequence number of the row: the first number, the entries, the changes."""
     texts: Map[str, Map[str, str]] = field(default_factory=Map)
@@ -91,6 +92,7 @@ class Tables:
     """What was discarded and is not yet removed."""
     messages: Map[str, Message] = field(default_factory=Map)
     sessions: Map[str, SessionRow] = field(default_factory=Map)
+    engines: Map[int, EngineRow] = field(default_factory=Map)
     requests: Map[tuple[str, str], tuple[RequestRow, float]] = field(default_factory=Map)
     deletions: Map[Resource, float] = field(default_factory=Map)
     documents: Map[str, str] = field(default_factory=Map)
@@ -456,6 +458,9 @@ class Snapshot:
     def sessions(self) -> list[SessionRow]:
         rows = (row for row in self._tables().sessions.values() if not row.ended)
         return sorted(rows, key=lambda row: row.session_id)
+
+    def engines(self) -> dict[int, EngineRow]:
+        return dict(sorted(self._tables().engines.items()))
 
     def held_counts(self) -> dict[str, int]:
         return {session_id: len(held) for session_id, held in self._tables().held.items() if held and session_id}

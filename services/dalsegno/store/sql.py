@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
+from dalsegno.store.engines import connection_name, end_engine, name_connections, register_engine
 from dalsegno.store.files import FILE_MODE, EngineLock, prepare_file
 from dalsegno.store.migrate import check_tables, upgrade
 from dalsegno.store.outages import is_outage, outage_of
@@ -44,6 +45,8 @@ class SqlStore:
         self._lock: EngineLock | None = None
         # The writer keeps one connection: getting it from the pool for each transaction would cost as much as a row.
         self._held: sa.Connection | None = None
+        # What an engine writes beside its batches, which may take long or wait for other engines.
+        self._beside: sa.Engine | None = None
         if self._is_sqlite:
             self._writer, self._reader = _sqlite_engine(self._url, 1, True), _sqlite_engine(self._url, readers, False)
         else:
@@ -87,6 +90,11 @@ class SqlStore:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
+        with self._transaction() as connection:
+            yield SqlTransaction(connection, self._statements, self._clock)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
         if self._read_only:
             raise PermissionError("this store was opened for reading only")
         with self._reaching("write"), self._writing:
@@ -94,7 +102,7 @@ class SqlStore:
                 self._held = self._writer.connect()
             try:
                 with self._held.begin():
-                    yield SqlTransaction(self._held, self._statements, self._clock)
+                    yield self._held
             except BaseException:
                 self._release()  # the pool finds out whether the connection is still usable
                 raise
@@ -124,6 +132,36 @@ class SqlStore:
         with self._opening():
             self._lock = EngineLock(self._file)
 
+    def register_engine(self, engine_id: str, process: str, *, is_alone: bool) -> int:
+        number = register_engine(self._transaction, self._statements, engine_id, process, is_alone=is_alone)
+        if not self._is_sqlite:
+            with self._writing:
+                self._release()
+                self._writer.dispose()  # its next connection has the name of the engine
+                self._beside = self._beside or _postgres_engine(self._url, 1, True)
+                for engine in (self._writer, self._beside):
+                    name_connections(engine, connection_name(number))
+        return number
+
+    def renew_engine(self, number: int, patience_s: float) -> bool:
+        with self._transaction_beside() as connection:
+            done = connection.exec_driver_sql(self._statements.renew_engine, (patience_s, number))
+            return done.rowcount > 0
+
+    def end_engine(self, number: int) -> bool:
+        with self._transaction_beside() as connection:
+            return end_engine(connection, self._statements, number, can_cut_off=not self._is_sqlite)
+
+    @contextmanager
+    def _transaction_beside(self) -> Iterator[sa.Connection]:
+        """Begin a transaction that waits for no batch of this engine, where the database allows several."""
+        if self._beside is None:
+            with self._transaction() as connection:
+                yield connection
+            return
+        with self._reaching("write"), self._beside.begin() as connection:
+            yield connection
+
     def is_available(self) -> bool:
         try:
             with self._reader.connect() as connection:
@@ -136,6 +174,8 @@ class SqlStore:
         self._release()
         self._writer.dispose()
         self._reader.dispose()
+        if self._beside is not None:
+            self._beside.dispose()
         if self._lock is not None:
             self._lock.release()
             self._lock = None

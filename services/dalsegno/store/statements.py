@@ -77,9 +77,36 @@ class Statements:
             self._insert("texts", ("execution_id", "digest", "text", "last"))
             + " ON CONFLICT (execution_id, digest) DO UPDATE SET last = excluded.last"
         )
+        self._write_engines()
         self._write_messages()
         self._write_attempts()
         self._write_discards()
+
+    def _write_engines(self) -> None:
+        mark = self._mark
+        self.insert_engine = (
+            "INSERT INTO engines (number, id, process, beats, patience_s, ended)"
+            f" SELECT coalesce(max(number), 0) + 1, {mark}, {mark}, 0, 0, false FROM engines RETURNING number"
+        )
+        self.end_all_engines = "UPDATE engines SET ended = true WHERE NOT ended"
+        # The weakest lock that excludes `lock_engine`: whoever ends an engine waits for its transaction, and the next
+        # one finds that it has ended. The engine may renew its row meanwhile.
+        share = "" if self._is_sqlite else " FOR KEY SHARE"
+        self.engine_holds = f"SELECT NOT ended FROM engines WHERE number = {mark}{share}"
+        self.renew_engine = (
+            f"UPDATE engines SET beats = beats + 1, patience_s = {mark} WHERE number = {mark} AND NOT ended"
+        )
+        skip = "" if self._is_sqlite else " FOR UPDATE SKIP LOCKED"
+        self.lock_engine = f"SELECT number FROM engines WHERE number = {mark}{skip}"
+        self.end_engine = f"UPDATE engines SET ended = true WHERE number = {mark}"
+        self.cut_off = (
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = %s"
+        )
+        self.prune_engines = (
+            "DELETE FROM engines WHERE ended AND number < (SELECT max(number) FROM engines) AND NOT EXISTS"
+            " (SELECT 1 FROM attempts WHERE state = 'RUNNING' AND session_id <> '' AND attempts.engine = engines.number)"
+        )
 
     def _write_messages(self) -> None:
         mark = self._mark
@@ -99,12 +126,12 @@ class Statements:
             f" ORDER BY attempts.created_s, {columns} LIMIT {self._mark}"
         )
         self.held_attempts = (
-            f"SELECT {columns}, delivery, session_id FROM attempts"
+            f"SELECT {columns}, delivery, session_id, engine FROM attempts"
             f" WHERE state = 'RUNNING' AND session_id <> '' AND {self._among('session_id')} AND NOT delegated"
             f" ORDER BY {columns}"
         )
         self.abandoned_attempts = (
-            f"SELECT {columns}, delivery, session_id FROM attempts"
+            f"SELECT {columns}, delivery, session_id, engine FROM attempts"
             " WHERE state = 'RUNNING' AND session_id <> '' AND NOT delegated AND NOT EXISTS"
             " (SELECT 1 FROM sessions WHERE sessions.session_id = attempts.session_id AND NOT sessions.ended)"
             f" ORDER BY {columns} LIMIT {self._mark}"

@@ -23,6 +23,7 @@ from dalsegno.store.records import (
     Deletion,
     DescriptionRow,
     DueMessage,
+    EngineRow,
     EnvironmentRow,
     ExecutionRow,
     HeldAttempt,
@@ -272,6 +273,10 @@ class Queries(Protocol):
         """Return the sessions that have not ended."""
         ...
 
+    def engines(self) -> dict[int, EngineRow]:
+        """Return the engines by number, those that have ended too."""
+        ...
+
     def held_counts(self) -> dict[str, int]:
         """Return the number of RUNNING attempts that are not delegated for each session that has any."""
         ...
@@ -378,6 +383,14 @@ class Transaction(Protocol):
     def abandoned_attempts(self, limit: int) -> list[HeldAttempt]:
         """Return RUNNING attempts that are not delegated and whose session has ended or is unknown. Nobody reports on
         them."""
+        ...
+
+    def holds_engine(self, number: int) -> bool:
+        """Return whether the engine has not ended. Nobody ends it until this transaction ends."""
+        ...
+
+    def prune_engines(self) -> int:
+        """Delete the rows of ended engines that no executor has anything of. Return how many."""
         ...
 
     def save_session(self, session: SessionRow) -> None:
@@ -493,6 +506,22 @@ class Store(Protocol):
 
     def hold_engine_lock(self) -> None:
         """Keep other engines from this store until it is closed, if it allows only one. Raises StoreLocked."""
+        ...
+
+    def register_engine(self, engine_id: str, process: str, *, is_alone: bool) -> int:
+        """Add an engine, which is to write this store from now on. Return its number. `is_alone`: all others have
+        ended."""
+        ...
+
+    def renew_engine(self, number: int, patience_s: float) -> bool:
+        """Renew the row of an engine, in a transaction of its own, beside others. Return False when it was ended."""
+        ...
+
+    def end_engine(self, number: int) -> bool:
+        """End an engine: nothing more of it is stored. Return False when it could not be ended now.
+
+        A transaction that it has open is broken off, unless it has just been committed.
+        """
         ...
 
     def is_available(self) -> bool:

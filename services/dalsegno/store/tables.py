@@ -192,6 +192,8 @@ ATTEMPTS = Table(
     Column("deadline_s", Double),
     _text("progress", server_default=""),
     _time("heard_s", server_default="0"),
+    # The number of the engine that handed it out last; 0: an older version did.
+    _number("engine", server_default="0"),
 )
 _READY = sa.text("state = 'READY'")
 _HELD = sa.text("state = 'RUNNING' AND session_id <> ''")
@@ -274,6 +276,18 @@ SESSIONS = Table(
     _time("heard_s", server_default="0"),
 )
 Index("sessions_by_executor", SESSIONS.c.executor_id)
+
+# The engines. No number is used twice.
+ENGINES = Table(
+    "engines",
+    METADATA,
+    _number("number", primary_key=True, autoincrement=False),
+    _text("id"),
+    _text("process"),
+    _number("beats"),
+    _time("patience_s"),
+    _flag("ended"),
+)
 
 REQUESTS = Table(
     "requests",

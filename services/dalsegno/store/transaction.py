@@ -156,11 +156,20 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
 
     def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
         self._cursor.execute(self._statements.held_attempts, (self._statements.list_of(session_ids),))
-        return [HeldAttempt(row[0], row[1:4], row[4], row[5]) for row in self._cursor.fetchall()]
+        return [HeldAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
 
     def abandoned_attempts(self, limit: int) -> list[HeldAttempt]:
         self._cursor.execute(self._statements.abandoned_attempts, (limit,))
-        return [HeldAttempt(row[0], row[1:4], row[4], row[5]) for row in self._cursor.fetchall()]
+        return [HeldAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
+
+    def holds_engine(self, number: int) -> bool:
+        self._cursor.execute(self._statements.engine_holds, (number,))
+        row = self._cursor.fetchone()
+        return row is not None and bool(row[0])
+
+    def prune_engines(self) -> int:
+        self._cursor.execute(self._statements.prune_engines)
+        return int(self._cursor.rowcount)
 
     def save_session(self, session: SessionRow) -> None:
         values = {

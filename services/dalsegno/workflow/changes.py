@@ -308,6 +308,8 @@ class AttemptMoved(Change, frozen=True, kw_only=True):
     """The current delivery; 0 leaves it as it was."""
     session_id: str = ""
     executor_id: str = ""
+    engine: int = 0
+    """With a delivery: the number of the engine that handed it out; it belongs to the stream of the session to it."""
     deadline_s: float | None = None
     """With a delivery: when the executor stops it; None: never. Without one: when it fails unless somebody completes
     it; None: unchanged."""

@@ -287,6 +287,8 @@ class HandedOut(Event, frozen=True, kw_only=True):
     key: AttemptKey
     session_id: str
     executor_id: str
+    engine: int = 0
+    """The number of the engine that hands it out."""
 
 
 class DeliveryLost(Event, frozen=True, kw_only=True):

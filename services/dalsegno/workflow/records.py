@@ -83,6 +83,8 @@ class Attempt:
     delivery: int = 0
     session_id: str = ""
     executor_id: str = ""
+    engine: int = 0
+    """The number of the engine that handed it out last. 0: an older version did."""
     deadline_s: float | None = None
     """When the executor that got it last stops it."""
     delegated: bool = False

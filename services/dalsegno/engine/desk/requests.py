@@ -146,6 +146,7 @@ class PruneRequests(Work):
     def carry_out(self, batch: Batch) -> None:
         batch.transaction.prune_requests(batch.at_s - REQUESTS_KEPT_S)
         batch.transaction.prune_sessions(batch.at_s - REQUESTS_KEPT_S)
+        batch.transaction.prune_engines()
 
 
 def body_hash(name: str, request: AnyRequest) -> str:

@@ -91,6 +91,7 @@ def move(execution: Attempts, change: AttemptMoved) -> None:
     if change.delivery:
         attempt.delivery, attempt.started_s = change.delivery, change.at_s
         attempt.session_id, attempt.executor_id = change.session_id, change.executor_id
+        attempt.engine = change.engine
         attempt.deadline_s = change.deadline_s
     elif change.deadline_s is not None:
         attempt.deadline_s = change.deadline_s

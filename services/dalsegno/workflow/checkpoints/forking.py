@@ -199,6 +199,7 @@ def _copy(attempt: Attempt) -> Attempt:
         child_revision=0,
         session_id="",
         executor_id="",
+        engine=0,
         alias="",
         heartbeat_timeout_s=None,
         signature=Signature.NONE,

@@ -302,6 +302,7 @@ def hand_out(step: Step, event: HandedOut) -> None:
             delivery=attempt.delivery + 1,
             session_id=event.session_id,
             executor_id=event.executor_id,
+            engine=event.engine,
             deadline_s=deadline_s,
             at_s=step.at_s,
         )
