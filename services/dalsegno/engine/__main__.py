@@ -21,7 +21,8 @@ _log = logging.getLogger("dalsegno.engine")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an engine until SIGTERM or SIGINT. Return the exit code: 0, or 1 when it cannot begin."""
+    """Run an engine until SIGTERM or SIGINT. Return the exit code: 0, or 1 when it cannot begin, or when another engine
+    has ended it."""
     settings = read_settings(arguments)
     logs.set_up("engine", settings.log_level)
     try:
@@ -32,13 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         store.hold_engine_lock()
         store.upgrade()
-        asyncio.run(_serve(settings, store))
+        return asyncio.run(_serve(settings, store))
     except (StoreLocked, StoreOutdated, StoreUnreachable, CannotListen, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     finally:
         store.close()
-    return 0
 
 
 SWITCH_S = 0.001
@@ -53,7 +53,7 @@ def _calm_the_collector() -> None:
     gc.set_threshold(50_000, 50, 100)
 
 
-async def _serve(settings: Settings, store: Store) -> None:
+async def _serve(settings: Settings, store: Store) -> int:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -66,11 +66,15 @@ async def _serve(settings: Settings, store: Store) -> None:
     end_metrics = serve_metrics(host, settings.metrics_port)[1] if settings.metrics_port else None
     print(f"engine listening on {host}:{engine.port}", flush=True)
     _log.info("listening", extra={"address": f"{host}:{engine.port}", "engine": engine.id})
-    await stopped.wait()
+    waits = [asyncio.create_task(each.wait()) for each in (stopped, engine.ended)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for each in waits:
+        each.cancel()
     _log.info("stopping")
     await engine.stop()
     if end_metrics is not None:
         end_metrics()
+    return 1 if engine.ended.is_set() else 0
 
 
 if __name__ == "__main__":

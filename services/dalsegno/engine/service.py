@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from contextlib import suppress
 
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import forget_expressions
@@ -27,6 +28,8 @@ from dalsegno.engine.executors.sessions import KeepLeases
 from dalsegno.engine.executors.tokens import new_key
 from dalsegno.engine.feed import Feed
 from dalsegno.engine.notifier import Notifier
+from dalsegno.engine.processes import own_process
+from dalsegno.engine.pulse import Pulse
 from dalsegno.engine.settings import Settings
 from dalsegno.engine.timers import Poll, Timers
 from dalsegno.expressions.compile import warm_up
@@ -35,7 +38,7 @@ from dalsegno.rpc.channel import MESSAGE_BYTES
 from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.server import Server
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY
-from dalsegno.store.store import Store
+from dalsegno.store.store import Store, StoreUnreachable
 from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
 
 TICK_S = 1.0
@@ -65,6 +68,9 @@ class Engine:
         """`is_only_engine`: nobody else writes this store, so that lookups may be cached."""
         self.settings = settings
         self.id = str(uuid.uuid4())
+        self.number = store.register_engine(self.id, own_process(), is_alone=is_only_engine)
+        self.ended = asyncio.Event()
+        """Set when another engine has ended this one. It writes nothing more, and is to be stopped."""
         self._store = store
         self._is_shared = not is_only_engine
         self._clock = Clock(is_shared=self._is_shared)
@@ -82,20 +88,26 @@ class Engine:
         workflows = CompiledWorkflows(Compiling(POOL))
         lookups = Lookups(workflows, builtin_descriptions(), lasting=is_only_engine)
         cache = ExecutionCache(settings.cache_mb * 1024 * 1024, workflows)
-        self._dispatcher = Dispatcher(callbacks)
-        self.conductor = Conductor(store, self._clock, cache, lookups, self._dispatcher, step_note=self._step_note)
+        self._dispatcher = Dispatcher(callbacks, self.number)
+        self.conductor = Conductor(
+            *(store, self._clock, cache, lookups, self._dispatcher),
+            step_note=self._step_note,
+            engine=self.number if self._is_shared else 0,
+        )
+        self.conductor.on_ended = self._note_end
         self._timers = Timers(self._clock, self.conductor.put, self.conductor.put_slice)
         self._notifier = Notifier(self.conductor.put)
         self._feed = Feed()
         self._board = Board()
         lookups.hearing_since_s = self._hearing_since_s
-        self._executors = Executors(self.conductor, self._dispatcher, settings, self.id, self._board)
+        self._executors = Executors(self.conductor, self._dispatcher, settings, self.id, self._board, self.number)
         self._front = EngineServer(self.conductor, self._feed, callbacks)
         self.conductor.on_commit.append(self._committed)
         self._server = Server(settings.listen, SERVICES, insecure=settings.insecure, roomy=ROOMY)
         self._tasks: list[asyncio.Task[None]] = []
         self._dropped = False
         self._heard_from_s = self._ticked_s = self._clock.steady_s()
+        self._pulse: Pulse | None = None
 
     @property
     def port(self) -> int:
@@ -108,6 +120,8 @@ class Engine:
         executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server(self._executors, self._server.grpc)
         await asyncio.to_thread(self._clock.begin, self._store)
         self._heard_from_s = self._ticked_s = self._clock.steady_s()
+        if self._is_shared:
+            await asyncio.to_thread(self._begin_pulse, asyncio.get_running_loop())
         await self._server.start()
         POOL.import_too(READING)
         await asyncio.to_thread(warm_up)
@@ -120,9 +134,10 @@ class Engine:
         await self._server.set_ready(True)
 
     async def stop(self) -> None:
-        """Wait for the reports of executors, finish the running batch, then stop."""
+        """Wait for the reports of executors, finish the running batch, then stop. One that was ended waits for
+        nothing."""
         await self._server.set_ready(False)
-        await self._executors.drain(self.settings.grace_s)
+        await self._executors.drain(0.0 if self.ended.is_set() else self.settings.grace_s)
         for task in self._tasks:
             task.cancel()
         await self._notifier.close(NOTICES_GRACE_S)
@@ -130,6 +145,33 @@ class Engine:
         await self._server.stop(0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._step_note.clear()  # the conductor may still step something: that is no death
+        await asyncio.to_thread(self._end_pulse)
+
+    def _begin_pulse(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Show the other engines that this one lives, and end those that do not."""
+
+        def on_ended() -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._note_end)
+
+        self._pulse = Pulse(self._store, self.number, self.conductor.take_longest_s, on_ended, self._clock.steady_s)
+        self._pulse.beat()
+        self._pulse.start()
+
+    def _end_pulse(self) -> None:
+        if self._pulse is not None:
+            self._pulse.stop()
+        with suppress(StoreUnreachable):  # then the others find that it is silent
+            self._store.end_engine(self.number)
+
+    def _note_end(self) -> None:
+        if not self.ended.is_set():
+            _log.critical(
+                "another engine has ended engine %d (%s), because it gave no sign of life: it writes nothing more and"
+                " stops; a new start gives it a new number",
+                *(self.number, self.id),
+            )
+        self.ended.set()
 
     def _note_drop(self) -> None:
         self._dropped = True
@@ -157,9 +199,14 @@ class Engine:
             self._ticked_s = steady_s
             sweep = ticks % SWEEP_EVERY_TICKS == SWEEP_EVERY_TICKS - 1
             leases = KeepLeases(
-                *(self._executors, self.settings.lease_s, self._may_end), sweep=sweep, is_shared=self._is_shared
+                *(self._executors, self.settings.lease_s, self._may_end),
+                sweep=sweep,
+                is_shared=self._is_shared,
+                engine=self.number,
             )
             self.conductor.put(leases)
+            if self._may_end():
+                self._executors.end_mute()
             if self._board:
                 self.conductor.put(WriteProgress(self._board))
             self.conductor.put(Poll(self._timers, self._dispatcher.scan))

@@ -33,13 +33,13 @@ from dalsegno.store.records import (
     standing_of,
 )
 from dalsegno.store.tables import (
-    ENGINES,
     ACTIONS,
     ATTEMPTS,
     CHECKPOINTS,
     DEFINITIONS,
     DESCRIPTIONS,
     DOCUMENTS,
+    ENGINES,
     ENVIRONMENTS,
     EXECUTIONS,
     JOURNAL,

@@ -105,7 +105,7 @@ class Statements:
         )
         self.prune_engines = (
             "DELETE FROM engines WHERE ended AND number < (SELECT max(number) FROM engines) AND NOT EXISTS"
-            " (SELECT 1 FROM attempts WHERE state = 'RUNNING' AND session_id <> '' AND attempts.engine = engines.number)"
+            " (SELECT 1 FROM attempts WHERE state = 'RUNNING' AND session_id <> '' AND engine = engines.number)"
         )
 
     def _write_messages(self) -> None:

@@ -25,6 +25,7 @@ from dalsegno.engine.batches.batch import Batch, MessageIds
 from dalsegno.engine.batches.cache import ExecutionCache
 from dalsegno.engine.batches.care import CALM_S, WHOLE, Part, Separation, check_alone
 from dalsegno.engine.batches.deferred import DeferredWorks, WorkEvaluator
+from dalsegno.engine.batches.durations import Durations
 from dalsegno.engine.batches.handing_out import HandOut
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, Remainder, Result, StoreLost
@@ -35,7 +36,7 @@ from dalsegno.engine.feed import DELETED, hint_of
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
 from dalsegno.expressions import pool_client
 from dalsegno.store.outages import is_outage
-from dalsegno.store.store import Store, StoreConflict
+from dalsegno.store.store import Store, StoreConflict, StoreUnreachable, Transaction
 from dalsegno.workflow.events import Poisoned
 from dalsegno.workflow.outside import Given
 from dalsegno.workflow.refusals import NotFound, Overloaded, Refusal, Unavailable
@@ -76,8 +77,10 @@ class Conductor:
         works_max: int = WORKS_MAX,
         step_note: StepNote | None = None,
         work_max_s: float = WORK_MAX_S,
+        engine: int = 0,
     ) -> None:
-        """`step_note`: records what is stepped. `work_max_s`: how long a batch begins works."""
+        """`step_note`: records what is stepped. `work_max_s`: how long a batch begins works. `engine`: the number of
+        the engine, if another one may end it; else 0."""
         self.clock = clock
         self._dispatcher = dispatcher
         self.on_commit: list[Callable[[Committed], None]] = []
@@ -85,6 +88,11 @@ class Conductor:
         self.is_store_lost = False
         self.recovered_s = 0.0
         """When the store could be written again, by the steady clock. Leases do not end soon after."""
+        self.on_ended: Callable[[], None] = lambda: None
+        """Called on the loop when it has found that another engine has ended this one: it writes nothing more."""
+        self._engine = engine
+        self._has_ended = False
+        self._transactions = Durations()
         self._store = store
         self._cache = cache
         self._lookups = lookups
@@ -154,9 +162,15 @@ class Conductor:
         if self._dispatcher.waiting_count:
             self._wake()
 
+    def take_longest_s(self) -> float:
+        """Return how long the longest transaction since the last call took, or takes. Called from any thread."""
+        return self._transactions.take_longest_s()
+
     async def stop(self, grace_s: float) -> None:
         """Finish the running batch and the works in the queue, then end the thread."""
         self._stopping = True
+        if self._has_ended:
+            grace_s = 0.0
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 while self._is_busy or self._queue or self._slices or self._deferred:
@@ -219,6 +233,9 @@ class Conductor:
         """End a batch: answer its callers, and continue with the works that have arrived."""
         if lost is not None:
             self._keep(works, lost)
+            if self._has_ended:
+                _call(self.on_ended)
+                return
             assert self._loop is not None
             self._loop.call_later(RETRY_AFTER_S, self._go_on)
             return
@@ -372,7 +389,8 @@ class Conductor:
         try:
             if self.clock.is_stale:
                 self.clock.measure(self._store)
-            with self._store.write() as transaction:
+            with self._transactions.measured(), self._store.write() as transaction:
+                self._check(transaction)
                 batch = Batch(
                     transaction,
                     self._cache,
@@ -424,6 +442,12 @@ class Conductor:
             progress=batch.progress,
             notices=batch.notices,
         )
+
+    def _check(self, transaction: Transaction) -> None:
+        """Raise StoreUnreachable if another engine has ended this one: whatever it had may be another one's now."""
+        if self._engine and not transaction.holds_engine(self._engine):
+            self._has_ended = True
+            raise StoreUnreachable("another engine has ended this one")
 
     def _note(self, batch: Batch, works: Sequence[Work]) -> bool:
         """Store the time of a batch that may have stored something, once a second. Return whether it was stored."""

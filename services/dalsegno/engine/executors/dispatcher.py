@@ -39,8 +39,10 @@ SCAN_LIMIT_MAX = 1_000_000
 class Dispatcher:
     """Matches READY attempts with streams that have credit."""
 
-    def __init__(self, callbacks: Callbacks) -> None:
+    def __init__(self, callbacks: Callbacks, engine: int = 0) -> None:
+        """`engine`: the number of the engine that hands out."""
         self._callbacks = callbacks
+        self._engine = engine
         self._streams: list[ExecutorStream] = []
         self._serving: dict[Requirement, deque[ExecutorStream]] = {}
         self._backlog = Backlog()
@@ -243,9 +245,10 @@ class Dispatcher:
             batch.send(execution_id, failed)  # a message, because its expressions may take long
             return True
         try:
-            batch.step_for_another(
-                execution_id, HandedOut(key=key, session_id=stream.session_id, executor_id=stream.executor_id)
+            handed = HandedOut(
+                key=key, session_id=stream.session_id, executor_id=stream.executor_id, engine=self._engine
             )
+            batch.step_for_another(execution_id, handed)
         except Suspended:
             return True  # its definition is being compiled; the next scan finds it
         stream.credit -= 1

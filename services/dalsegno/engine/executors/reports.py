@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from dalsegno.engine.executors.progress import wrong_progress
@@ -211,7 +211,7 @@ def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
             continue
         if (size := byte_length(written)) > DESCRIPTION_BYTES_MAX:
             wrong.append(Violation(place, f"has {size:,} bytes; at most {DESCRIPTION_BYTES_MAX:,} are allowed"))
-    in_flight = _read_in_flight(hello, wrong)
+    in_flight = _read_in_flight("hello", hello.in_flight, wrong)
     subjects = {each.subject for each in wrong}
     wrong += [each for each in _wrong_labels(hello) if each.subject not in subjects]
     if wrong:
@@ -224,7 +224,17 @@ def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
         labels=dict(hello.labels),
         in_flight=in_flight,
         peer=peer,
+        answers_inventory=hello.answers_inventory,
     )
+
+
+def read_inventory(inventory: wire.Inventory) -> frozenset[Delivery]:
+    """Return what an executor has. Raises InvalidRequest with everything that is wrong."""
+    wrong = wrong_fields(inventory, "inventory")
+    in_flight = _read_in_flight("inventory", inventory.in_flight, wrong)
+    if wrong:
+        raise InvalidRequest(wrong)
+    return in_flight
 
 
 def _wrong_labels(hello: wire.Hello) -> list[Violation]:
@@ -250,12 +260,14 @@ def _wrong_action(action: wire.ActionDescription, place: str) -> Iterator[Violat
         yield Violation(f"{place}.answer_schema", "must be one of its parameters")
 
 
-def _read_in_flight(hello: wire.Hello, wrong: list[Violation]) -> frozenset[Delivery]:
+def _read_in_flight(
+    place: str, references: Iterable[wire.DeliveryReference], wrong: list[Violation]
+) -> frozenset[Delivery]:
     """Return the deliveries that an executor still has. Adds violations for wrong names to `wrong`."""
     in_flight: set[Delivery] = set()
-    for index, reference in enumerate(hello.in_flight):
+    for index, reference in enumerate(references):
         fields = convert.Fields()
-        name = f"hello.in_flight[{index}].action_execution_id"
+        name = f"{place}.in_flight[{index}].action_execution_id"
         execution_id, (task, item, attempt) = fields.numbered_id(name, reference.action_execution_id, 3)
         try:
             fields.done()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import suppress
 
 import grpc
@@ -14,10 +14,11 @@ from dalsegno.engine.batches.handing_out import Receiver
 from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.engine.executors.dispatcher import Dispatcher
+from dalsegno.engine.executors.inventories import TakeInventory
 from dalsegno.engine.executors.progress import Board, read_progress
 from dalsegno.engine.executors.refused import FailRefused
-from dalsegno.engine.executors.reports import UnfitReport, ack_of, read_greeting, read_report
-from dalsegno.engine.executors.sessions import CloseSession, OpenSession, superseded_by
+from dalsegno.engine.executors.reports import UnfitReport, ack_of, read_greeting, read_inventory, read_report
+from dalsegno.engine.executors.sessions import CloseSession, Delivery, OpenSession, superseded_by
 from dalsegno.engine.executors.streams import ExecutorStream, count_down
 from dalsegno.engine.metrics import STREAMS
 from dalsegno.engine.settings import Settings
@@ -60,8 +61,10 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         settings: Settings,
         engine_id: str,
         board: Board | None = None,
+        engine: int = 0,
     ) -> None:
-        """`board`: keeps the progress of actions."""
+        """`board`: keeps the progress of actions. `engine`: the number of this engine."""
+        self._engine = engine
         self._conductor = conductor
         self._dispatcher = dispatcher
         self._board = Board() if board is None else board
@@ -134,7 +137,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             else:
                 answered.set_result(work)
 
-        self._conductor.request(OpenSession(greeting, self._engine_id, self._settings.lease_s, answer))
+        self._conductor.request(OpenSession(greeting, self._engine_id, self._settings.lease_s, answer, self._engine))
         opened = await answered
         for session_id in opened.ended:
             self.session_superseded(session_id, opened.session)
@@ -146,21 +149,17 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             hello.credit,
             greeting.slots,
             peer,
+            answers_inventory=greeting.answers_inventory,
+            told_of=() if greeting.answers_inventory else opened.gone,
         )
+        self._ask(stream, opened.gone)
         return stream, self._welcome(opened, stream)
 
     def _welcome(self, opened: OpenSession, stream: ExecutorStream) -> wire.ConnectResponse:
         """Return the Welcome of a session. Deliveries that do not fit into it are cancelled after it."""
-        superseded = [
-            wire.DeliveryReference(action_execution_id=attempt_id(execution_id, key), delivery=delivery)
-            for execution_id, key, delivery in opened.superseded
-        ]
+        superseded = _references(opened.superseded)
         fitting = sizes.first_of(superseded, SUPERSEDED_BYTES_MAX)
-        for each in superseded[len(fitting) :]:
-            cancel = wire.CancelAction(
-                action_execution_id=each.action_execution_id, delivery=each.delivery, reason=SUPERSEDED
-            )
-            stream.send(wire.ConnectResponse(cancel_action=cancel))
+        _cancel_superseded(stream, superseded[len(fitting) :])
         return wire.ConnectResponse(
             welcome=wire.Welcome(
                 engine_id=self._engine_id,
@@ -230,8 +229,52 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 if request.goodbye.release:
                     self._conductor.put(CloseSession(stream.session_id, stream.executor_id))
                 return
+            elif kind == "inventory":
+                self._take_inventory(stream, request.inventory)
             elif kind == "hello":
                 raise InvalidRequest.of("hello", "must come once only, as the first message")
+
+    def engines_ended(self, session_id: str, gone: Mapping[int, str]) -> None:
+        """Find out what a session has of engines that have ended: ask, or end its stream, so that it says Hello."""
+        stream = self._streams.get(session_id)
+        unknown = {number: name for number, name in gone.items() if stream is not None and number not in stream.told_of}
+        if stream is None or not unknown:
+            return
+        if stream.answers_inventory:
+            self._ask(stream, unknown)
+        else:
+            stream.end(Unavailable("another engine has ended: say Hello again, with what you have of it"))
+
+    def _ask(self, stream: ExecutorStream, gone: Mapping[int, str]) -> None:
+        for number, name in gone.items():
+            if number not in stream.told_of:
+                stream.told_of.add(number)
+                stream.asked[name] = self._conductor.clock.steady_s()
+                stream.send(wire.ConnectResponse(inventory=wire.InventoryRequest(engine_id=name)))
+
+    def _take_inventory(self, stream: ExecutorStream, inventory: wire.Inventory) -> None:
+        in_flight = read_inventory(inventory)
+        if inventory.engine_id not in stream.asked:
+            return
+
+        def done(work: TakeInventory) -> None:
+            stream.asked.pop(inventory.engine_id, None)
+            _cancel_superseded(stream, _references(work.superseded))
+
+        names = stream.session_id, stream.executor_id, inventory.engine_id
+        self._conductor.put(TakeInventory(*names, in_flight, done))
+
+    def end_mute(self) -> None:
+        """End the sessions of executors that have not told for a lease time what they have of an ended engine."""
+        until_s = self._conductor.clock.steady_s() - self._settings.lease_s
+        for stream in list(self._streams.values()):
+            if stream.is_open and any(at_s < until_s for at_s in stream.asked.values()):
+                _log.warning(
+                    "executor %s does not say what it has of an engine that has ended: its session %s ends",
+                    *(stream.executor_id, stream.session_id),
+                )
+                self._conductor.put(CloseSession(stream.session_id, stream.executor_id))
+                stream.end(Unavailable("it did not answer InventoryRequest within the lease; say Hello again"))
 
     async def _report_all(self, stream: ExecutorStream, outcomes: Iterable[wire.TaskDone]) -> None:
         for outcome in outcomes:
@@ -367,6 +410,21 @@ async def _first(requests: AsyncIterator[wire.ConnectRequest]) -> wire.Hello | N
     except TimeoutError:
         raise TimeoutError(f"no Hello came within {HELLO_WITHIN_S:g} s") from None
     return None
+
+
+def _references(deliveries: Iterable[Delivery]) -> list[wire.DeliveryReference]:
+    return [
+        wire.DeliveryReference(action_execution_id=attempt_id(execution_id, key), delivery=delivery)
+        for execution_id, key, delivery in deliveries
+    ]
+
+
+def _cancel_superseded(stream: ExecutorStream, superseded: Iterable[wire.DeliveryReference]) -> None:
+    for each in superseded:
+        cancel = wire.CancelAction(
+            action_execution_id=each.action_execution_id, delivery=each.delivery, reason=SUPERSEDED
+        )
+        stream.send(wire.ConnectResponse(cancel_action=cancel))
 
 
 def _sentence(error: BaseException) -> str:

@@ -42,12 +42,29 @@ class Greeting:
     in_flight: frozenset[Delivery] = field(default_factory=frozenset)
     peer: str = ""
     """The address of its origin, as gRPC writes it."""
+    answers_inventory: bool = False
+    """Whether it answers what it has of an engine that has ended. Otherwise its Hello tells that."""
 
 
 class OpenSession(Work):
-    """Opens or continues a session. Loses what the executor no longer has, and finds what it need not continue."""
+    """Opens or continues a session. Loses what the executor no longer has, and finds what it need not continue.
 
-    __slots__ = ("_answer", "_connected_s", "_greeting", "_held", "_lease_s", "ended", "session", "superseded")
+    The Hello tells of its own stream, and of what older versions have handed out. If the executor answers no
+    Inventory, it also tells of its streams to engines that have ended.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_connected_s",
+        "_engine",
+        "_greeting",
+        "_held",
+        "_lease_s",
+        "ended",
+        "gone",
+        "session",
+        "superseded",
+    )
 
     def __init__(
         self,
@@ -55,7 +72,12 @@ class OpenSession(Work):
         engine_id: str,
         lease_s: float,
         answer: Callable[[OpenSession, BaseException | None], None],
+        engine: int = 0,
     ) -> None:
+        """`engine`: the number of this engine."""
+        self._engine = engine
+        self.gone: dict[int, str] = {}
+        """The engines that have ended and of which the session has deliveries, by number, with their ids."""
         self.superseded: list[Delivery] = []
         """Deliveries that the executor still has and that no longer count."""
         self.ended: list[str] = []
@@ -86,6 +108,8 @@ class OpenSession(Work):
             raise superseded_by(others[-1])
         self.ended = [row.session_id for row in others]
         self._held = batch.transaction.held_attempts([greeting.session_id, *self.ended])
+        own = [held for held in self._held if held.session_id == greeting.session_id]
+        self.gone = gone_engines(batch, own, self._engine).get(greeting.session_id, {})
         return {delivery[0] for delivery in greeting.in_flight}
 
     def carry_out(self, batch: Batch) -> None:
@@ -93,13 +117,15 @@ class OpenSession(Work):
         if self.ended:
             batch.end_sessions(self.ended)
         kept = batch.held[greeting.session_id] = []
+        told = {0, self._engine} if greeting.answers_inventory else {0, self._engine, *self.gone}
         for held in self._held:
-            is_own = held.session_id == greeting.session_id
-            if not is_own or (held.execution_id, held.key, held.delivery) not in greeting.in_flight:
-                lose(batch, held, greeting.executor_id, received=not is_own)
+            if held.session_id != greeting.session_id:
+                lose(batch, held, greeting.executor_id, received=True)
+            elif held.engine in told and delivery_of(held) not in greeting.in_flight:
+                lose(batch, held, greeting.executor_id, received=False)
             else:
                 kept.append((held.execution_id, held.key))
-        self.superseded = [each for each in greeting.in_flight if not _counts(batch, each)]
+        self.superseded = [each for each in greeting.in_flight if not still_counts(batch, each)]
         self._describe(batch)
         row = replace(self.session, lease_until_s=batch.at_s + self._lease_s, heard_s=batch.at_s)
         batch.transaction.save_session(replace(row, connected_s=self._connected_s or batch.at_s))
@@ -139,7 +165,28 @@ def superseded_by(newer: SessionRow) -> SupersededSession:
     )
 
 
-def _counts(batch: Batch, delivery: Delivery) -> bool:
+def gone_engines(batch: Batch, held: Collection[HeldAttempt], own: int) -> dict[str, dict[int, str]]:
+    """Return, for each session, the engines that have ended and of which it has any of these, by number, with their
+    ids. `own`: the number of this engine."""
+    others = {(each.session_id, each.engine) for each in held if each.engine not in (0, own)}
+    if not others:
+        return {}
+    rows = batch.transaction.queries.engines()
+    found: dict[str, dict[int, str]] = {}
+    for session_id, number in others:
+        row = rows.get(number)
+        if row is None or row.ended:
+            found.setdefault(session_id, {})[number] = "" if row is None else row.id
+    return found
+
+
+def delivery_of(held: HeldAttempt) -> Delivery:
+    """Return the delivery of an attempt that a session has."""
+    return held.execution_id, held.key, held.delivery
+
+
+def still_counts(batch: Batch, delivery: Delivery) -> bool:
+    """Return whether an answer to this delivery of a claimed execution is still awaited."""
     execution_id, key, number = delivery
     if execution_id in batch.deaths:
         return True  # it is only stepped in a batch of its own; a report that comes too late is superseded then
@@ -222,13 +269,19 @@ class Connected(Protocol):
         event loop."""
         ...
 
+    def engines_ended(self, session_id: str, gone: Mapping[int, str]) -> None:
+        """Find out what a session has of these engines, by number, with their ids. Called on the event loop."""
+        ...
+
 
 class KeepLeases(Work):
     """Renews the leases of executors that were heard, and ends those of executors that were not."""
 
     __slots__ = (
         "_ended",
+        "_engine",
         "_executors",
+        "_gone",
         "_heard",
         "_held",
         "_is_shared",
@@ -247,10 +300,15 @@ class KeepLeases(Work):
         *,
         sweep: bool = False,
         is_shared: bool = False,
+        engine: int = 0,
     ) -> None:
         """`may_end`: whether leases may end at all now. `sweep`: also look for attempts without a session. `is_shared`:
-        whether other engines hand out too, so that the attempts of the sessions must be read."""
+        whether other engines hand out too, so that the attempts of the sessions must be read. `engine`: the number of
+        this engine."""
         self._is_shared = is_shared
+        self._engine = engine
+        self._gone: dict[str, dict[int, str]] = {}
+        """The engines that have ended and of which sessions have deliveries."""
         self._executors = executors
         self._lease_s = lease_s
         self._may_end = may_end
@@ -280,6 +338,7 @@ class KeepLeases(Work):
                 batch.held.update({each: [] for each in connected})
                 for each in held:
                     batch.held[each.session_id].append((each.execution_id, each.key))
+                self._gone = gone_engines(batch, held, self._engine)
             alive = transaction.queries.sessions()
             ids = {row.session_id for row in alive}
             self._ended = {each: name for each, name in connected.items() if each not in ids}
@@ -308,6 +367,8 @@ class KeepLeases(Work):
                 "executor %s is lost: the lease of session %s has ended, with %d actions",
                 *(row.executor_id, row.session_id, count),
             )
+        for session_id, engines in self._gone.items():
+            self._executors.engines_ended(session_id, engines)
         for session_id, newer in self._newer.items():
             self._executors.session_superseded(session_id, newer)
         gone = [*(row.session_id for row in self._lost), *(self._ended.keys() - self._newer.keys())]

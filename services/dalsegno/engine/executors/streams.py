@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from dalsegno.rpc import convert, sizes
 from dalsegno.store.descriptions import is_meant
@@ -41,7 +41,16 @@ class ExecutorStream:
         credit: int,
         slots: int,
         peer: str = "",
+        *,
+        answers_inventory: bool = False,
+        told_of: Collection[int] = (),
     ) -> None:
+        """`told_of`: the numbers of the ended engines of which it is known what the executor has."""
+        self.answers_inventory = answers_inventory
+        self.told_of = set(told_of)
+        self.asked: dict[str, float] = {}
+        """The ended engines, by id, of which the executor has not yet told what it has; and when it was asked, by the
+        steady clock."""
         self.session_id = session_id
         self.executor_id = executor_id
         self.actions = actions
@@ -158,7 +167,7 @@ class ExecutorStream:
             self._has_room.set()
             yield wire.ConnectResponse(ack=wire.AckBatch(acks=batch))
         self._are_acks_due = False
-        while self._runs:
+        while self._runs and not self.is_ended:  # otherwise they count as never sent
             actions = sizes.first_of(self._runs, count=ITEMS_MAX, frame_bytes=FRAME_BYTES)
             del self._runs[: len(actions)]
             yield wire.ConnectResponse(run_action=wire.RunActionBatch(actions=actions))

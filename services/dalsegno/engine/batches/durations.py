@@ -1,0 +1,31 @@
+"""How long transactions take, for the thread that tells the other engines how patient they must be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Durations:
+    """Measures transactions of one thread. Another thread reads the longest."""
+
+    def __init__(self) -> None:
+        self._began_s: float | None = None
+        self._longest_s = 0.0
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure what is done within the `with`."""
+        began_s = self._began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began_s = None
+            self._longest_s = max(self._longest_s, time.monotonic() - began_s)
+
+    def take_longest_s(self) -> float:
+        """Return the longest duration since the last call, or that of the present transaction if it is longer."""
+        began_s, longest_s = self._began_s, self._longest_s
+        self._longest_s = 0.0
+        return longest_s if began_s is None else max(longest_s, time.monotonic() - began_s)
