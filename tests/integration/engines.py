@@ -186,6 +186,11 @@ class ScriptedExecutor:
     slots: int = 100
     labels: dict[str, str] = field(default_factory=dict)
     beats: bool = True
+    answers_inventory: bool = False
+    tells_inventory: bool = True
+    """Whether it does answer."""
+    asked: list[str] = field(default_factory=list)
+    """The ended engines of which it was asked what it has."""
     received: list[wire.RunAction] = field(default_factory=list)
     cancelled: list[wire.CancelAction] = field(default_factory=list)
     acks: list[wire.Ack] = field(default_factory=list)
@@ -254,10 +259,6 @@ class ScriptedExecutor:
             call.cancel()
 
     def _hello(self) -> wire.Hello:
-        in_flight = [
-            wire.DeliveryReference(action_execution_id=name, delivery=delivery)
-            for name, delivery in [*self.held, *self.reported]
-        ]
         return wire.Hello(
             executor_id=self.executor_id,
             session_id=self.session_id,
@@ -267,8 +268,15 @@ class ScriptedExecutor:
             slots=self.slots,
             labels=self.labels,
             credit=self.slots - len(self.held),
-            in_flight=in_flight,
+            in_flight=self._in_flight(),
+            answers_inventory=self.answers_inventory,
         )
+
+    def _in_flight(self) -> list[wire.DeliveryReference]:
+        return [
+            wire.DeliveryReference(action_execution_id=name, delivery=delivery)
+            for name, delivery in [*self.held, *self.reported]
+        ]
 
     async def _take(self, call: Any, message: wire.ConnectResponse) -> None:
         kind = message.WhichOneof("message")
@@ -280,6 +288,11 @@ class ScriptedExecutor:
                 self.reported.pop((ack.action_execution_id, ack.delivery), None)
         elif kind == "cancel_action":
             self.cancelled.append(message.cancel_action)
+        elif kind == "inventory":
+            self.asked.append(message.inventory.engine_id)
+            if self.tells_inventory:
+                answer = wire.Inventory(engine_id=message.inventory.engine_id, in_flight=self._in_flight())
+                await self._write(call, wire.ConnectRequest(inventory=answer))
         elif kind == "drain":
             await self._write(call, wire.ConnectRequest(goodbye=wire.Goodbye()))
 

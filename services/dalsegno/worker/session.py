@@ -11,6 +11,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from dalsegno.actions.registry import AnyAction, Registry
 from dalsegno.v1.definition_pb2 import Parameter
@@ -32,7 +33,24 @@ from dalsegno.worker.slots import Slots
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.value import encode
 
+ENDED_ENGINES_MAX = 1_000
+"""How many engines that have ended are remembered."""
+
 _log = logging.getLogger(__name__)
+
+
+class OpenStream(Protocol):
+    """What a session needs of its streams."""
+
+    engine_id: str
+
+    def wake(self) -> None:
+        """Send what there is to send."""
+        ...
+
+    async def leave(self) -> None:
+        """Take nothing more from the engine, and end the stream."""
+        ...
 
 
 class Session:
@@ -64,6 +82,10 @@ class Session:
         """Whether a newer session of the same executor has replaced this one."""
         self.engines_met: dict[str, str] = {}
         """The ids of the engines with open streams, by address: two addresses may belong to one engine."""
+        self._streams: dict[str, OpenStream] = {}
+        """The open streams, by address."""
+        self._ended_engines: dict[str, None] = {}
+        """Engines that have ended, by id: nothing more is taken from them."""
         self._wakers: dict[str, Callable[[], None]] = {}
         self._idle_waiters: list[asyncio.Event] = []
         metrics.watch(lambda: self.slots.running, lambda: len(self.outbox))
@@ -74,18 +96,31 @@ class Session:
         return not len(self.runner) and not len(self.outbox)
 
     def in_flight(self) -> list[Key]:
-        """Return the deliveries for Hello: running, or reported but not acknowledged."""
+        """Return the deliveries for Hello and Inventory: running, or reported but not acknowledged."""
         return [*self.runner.keys(), *self.outbox.keys()]
 
-    def connect(self, engine: str, wake: Callable[[], None]) -> None:
-        """Record that the engine has accepted the session; `wake` is called when there is something to send."""
-        self._wakers[engine] = wake
+    def connect(self, engine: str, stream: OpenStream) -> None:
+        """Record that the engine has accepted the session."""
+        self._streams[engine] = stream
+        self._wakers[engine] = stream.wake
         self.outbox.connect(engine)
-        wake()
+        stream.wake()
+
+    def has_ended(self, engine_id: str) -> bool:
+        """Return whether an engine has ended, as another one said: then nothing more is taken from it."""
+        return engine_id in self._ended_engines
+
+    async def leave(self, engine_id: str) -> None:
+        """Take nothing more from an engine that has ended, and end the streams to it."""
+        self._ended_engines[engine_id] = None
+        while len(self._ended_engines) > ENDED_ENGINES_MAX:
+            del self._ended_engines[next(iter(self._ended_engines))]
+        await asyncio.gather(*(each.leave() for each in self._streams.values() if each.engine_id == engine_id))
 
     def disconnect(self, engine: str) -> None:
         """Record that the engine's stream has ended, or accepts no more outcomes."""
         self._wakers.pop(engine, None)
+        self._streams.pop(engine, None)
         for each in self.outbox.disconnect(engine):
             self._wake(each)
 
@@ -138,7 +173,8 @@ class Session:
             self._idle_waiters.remove(waiter)
 
     def _tell(self, told: TaskDone, run: Run) -> None:
-        self.telling.add(told, run.engine)
+        is_open = run.engine in self._wakers
+        self.telling.add(told, run.engine if is_open else next(iter(self._wakers), run.engine))
 
     def _report(self, done: TaskDone, run: Run) -> None:
         self.telling.forget((done.action_execution_id, done.delivery))

@@ -26,6 +26,7 @@ from dalsegno.v1.executor_service_pb2 import (
     Goodbye,
     Heartbeat,
     Hello,
+    Inventory,
     RunAction,
     TaskDoneBatch,
     Welcome,
@@ -74,6 +75,12 @@ class Stream:
         self._reason = ""
         self.engine_id = ""
         """The engine that sent Welcome."""
+        self._has_left = False
+        """Whether nothing more is taken from the engine, because it has ended."""
+        self._ended = asyncio.Event()
+        self._inventories: list[str] = []
+        """The ended engines of which to tell what the session has."""
+        self._leaving: set[asyncio.Task[None]] = set()
 
     @property
     def releases(self) -> bool:
@@ -96,6 +103,8 @@ class Stream:
             while (message := await self._call.read()) is not grpc.aio.EOF:
                 assert isinstance(message, ConnectResponse)
                 self._heard_s = time.monotonic()
+                if self._has_left:
+                    break
                 self._take(message)
             ended = await self._read_end()
         except grpc.aio.AioRpcError as error:
@@ -110,6 +119,7 @@ class Stream:
                 helper.cancel()
             self._call.cancel()  # the end of the loop does not end the call
             self._disconnect()
+            self._ended.set()
             await asyncio.gather(*helpers, return_exceptions=True)
         _log.info("stream ended: %s", ended.value, extra={"engine": self._engine, "reason": self._reason})
         return ended
@@ -147,10 +157,32 @@ class Stream:
                 _log.debug("%s: cancel %s.%s: %s", self._engine, *key, "stopped" if stopped else "not running")
             case "welcome":
                 self._begin(message.welcome)
+            case "inventory":
+                leaving = asyncio.create_task(self._prepare_inventory(message.inventory.engine_id))
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
             case "drain":
                 grace_s = message.drain.grace.ToTimedelta().total_seconds()
                 _log.info("the engine is stopping", extra={"engine": self._engine, "grace_s": grace_s})
                 self.say_goodbye("the engine is stopping", release=False, within_s=grace_s / 2)
+
+    def wake(self) -> None:
+        """Send what there is to send."""
+        self._wake.set()
+
+    async def leave(self) -> None:
+        """Take nothing more from the engine, which has ended, and end the stream."""
+        self._has_left = True
+        self._reason = "another engine says that this one has ended"
+        self._call.cancel()
+        await self._ended.wait()
+
+    async def _prepare_inventory(self, engine_id: str) -> None:
+        """Leave an engine that has ended, then tell what the session has: nothing more can arrive from there."""
+        _log.info("engine %s has ended, says %s", engine_id, self.engine_id)
+        await self._session.leave(engine_id)
+        self._inventories.append(engine_id)
+        self._wake.set()
 
     def _timeout_s(self, order: RunAction) -> float | None:
         """Return the time that the action has from now on; None: no limit."""
@@ -166,6 +198,11 @@ class Stream:
         self._heartbeat_s = welcome.heartbeat.ToTimedelta().total_seconds() or self._heartbeat_s
         self._silence_s = max(lease_s, 3 * self._heartbeat_s)
         self._engine_offset_s = convert.seconds_of(welcome.now) - time.monotonic()
+        if self._session.has_ended(welcome.engine_id):
+            self._reason = "this engine has ended"
+            self._has_left = True
+            self._call.cancel()
+            return
         for reference in welcome.superseded:
             self._session.forget((reference.action_execution_id, reference.delivery))
         self.welcomed = True
@@ -173,7 +210,7 @@ class Stream:
         self._session.engines_met[self._engine] = welcome.engine_id
         self._begun.set()
         self._session.metrics.streams.inc()
-        self._session.connect(self._engine, self._wake.set)
+        self._session.connect(self._engine, self)
         facts = {"engine": self._engine, "engine_id": welcome.engine_id, "session": self._session.id}
         _log.info("stream open", extra={**facts, "lease_s": lease_s, "superseded": len(welcome.superseded)})
 
@@ -212,13 +249,17 @@ class Stream:
             actions=session.actions,
             slots=session.slots.total,
             labels=session.labels,
-            in_flight=[DeliveryReference(action_execution_id=key[0], delivery=key[1]) for key in session.in_flight()],
+            in_flight=_references(session),
             credit=credit,
+            answers_inventory=True,
         )
 
     def _gather(self) -> Iterator[ConnectRequest]:
         """Yield the messages to send, until there are no more."""
         session = self._session
+        while self._inventories:
+            inventory = Inventory(engine_id=self._inventories.pop(0), in_flight=_references(session))
+            yield ConnectRequest(inventory=inventory)
         while told := session.telling.take(self._engine):
             yield ConnectRequest(task_done=TaskDoneBatch(outcomes=told))
         while batch := session.outbox.take(self._engine):
@@ -252,3 +293,7 @@ class Stream:
             await asyncio.sleep(min(0.8 * self._heartbeat_s, self._silence_s / 3))
         self._reason = f"no message for {self._silence_s:.1f} s"
         self._call.cancel()
+
+
+def _references(session: Session) -> list[DeliveryReference]:
+    return [DeliveryReference(action_execution_id=key[0], delivery=key[1]) for key in session.in_flight()]

@@ -74,7 +74,8 @@ class Line:
 class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
     """Welcomes executors and leaves everything else to the test; ends a stream after Goodbye."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine_id: str = "engine-of-the-test") -> None:
+        self.engine_id = engine_id
         self.address = "127.0.0.1:0"
         self.lines: asyncio.Queue[Line] = asyncio.Queue()
         self.superseded: list[tuple[str, int]] = []
@@ -108,7 +109,7 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
         if line.hello.session_id in self.refused_sessions:
             await context.abort(grpc.StatusCode.ABORTED, "as the test says")
         welcome = wire.Welcome(
-            engine_id="engine-of-the-test",
+            engine_id=self.engine_id,
             superseded=[wire.DeliveryReference(action_execution_id=id_, delivery=n) for id_, n in self.superseded],
         )
         welcome.lease.FromMilliseconds(int(self.lease_s * 1000))
