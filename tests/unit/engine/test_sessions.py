@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pytest
 from tests.unit.engine.test_conductor import Rig, Scan, Start, answer
@@ -36,6 +36,9 @@ class Executors:
 
     def session_superseded(self, session_id: str, newer: SessionRow) -> None:
         self.superseded[session_id] = newer.peer
+
+    def engines_ended(self, session_id: str, gone: Mapping[int, str]) -> None:
+        raise AssertionError("no engine has ended")
 
 
 @pytest.fixture
