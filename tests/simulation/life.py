@@ -6,7 +6,7 @@ import queue
 import random
 import sqlite3
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -212,3 +212,6 @@ class Life:
 
     def session_superseded(self, session_id: str, newer: SessionRow) -> None:
         self.cut(session_id)
+
+    def engines_ended(self, session_id: str, gone: Mapping[int, str]) -> None:
+        raise AssertionError("there is one engine at a time")

@@ -192,6 +192,52 @@ def keys_and_indexes(connection: Any) -> dict[str, object]:
     return found
 
 
+_BACK_TO_0003 = (
+    "DROP TABLE clock",
+    "ALTER TABLE attempts DROP COLUMN deadline_s",
+    "ALTER TABLE executions DROP COLUMN deaths",
+    "DROP TABLE deletions",
+    "ALTER TABLE requests DROP COLUMN about",
+    "ALTER TABLE sessions DROP COLUMN peer",
+    "ALTER TABLE sessions DROP COLUMN actions",
+    "ALTER TABLE sessions DROP COLUMN connected_s",
+    "ALTER TABLE sessions DROP COLUMN heard_s",
+    "ALTER TABLE attempts DROP COLUMN digest",
+    "DROP INDEX attempts_telling",
+    "ALTER TABLE attempts DROP COLUMN progress",
+    "ALTER TABLE attempts DROP COLUMN heard_s",
+    "DROP TABLE descriptions",
+    "ALTER TABLE tasks DROP COLUMN tags",
+    "ALTER TABLE tasks DROP COLUMN awaits",
+    "ALTER TABLE tasks DROP COLUMN awaits_count",
+    "DROP TABLE checkpoints",
+    "ALTER TABLE tasks DROP COLUMN ended_at",
+    "ALTER TABLE executions DROP COLUMN paused_at",
+    "ALTER TABLE executions DROP COLUMN paused_at_sequence",
+    "ALTER TABLE executions DROP COLUMN not_reached",
+    "ALTER TABLE executions DROP COLUMN stop_at",
+    "ALTER TABLE executions DROP COLUMN reverting_to",
+    "ALTER TABLE executions DROP COLUMN reverting_to_sequence",
+    "ALTER TABLE executions DROP COLUMN goes_on_s",
+    "ALTER TABLE attempts DROP COLUMN reverts",
+    "ALTER TABLE attempts DROP COLUMN undone",
+    "DROP TABLE discards",
+    "DROP INDEX texts_by_use",
+    "ALTER TABLE texts DROP COLUMN last",
+    "ALTER TABLE attempts DROP COLUMN copied",
+    "ALTER TABLE attempts DROP COLUMN was_workflow",
+    "DROP INDEX executions_by_origin",
+    "ALTER TABLE executions DROP COLUMN forked_from",
+    "ALTER TABLE executions DROP COLUMN forked_from_sequence",
+    "ALTER TABLE executions DROP COLUMN forked_from_checkpoint",
+    "ALTER TABLE executions DROP COLUMN first_sequence",
+    "DROP TABLE engines",
+    "ALTER TABLE attempts DROP COLUMN engine",
+    "UPDATE alembic_version SET version_num = '0003'",
+)
+"""What makes the tables those of an older version."""
+
+
 def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_url: str) -> None:
     """The clock's row begins at the newest time that is stored; what was handed out before has no deadline."""
     import sqlalchemy as sa
@@ -202,49 +248,7 @@ def test_a_store_of_an_older_version_counts_on_from_its_newest_execution(shared_
     save(store, scene)
     with store.write() as transaction:
         connection = transaction._connection  # type: ignore[attr-defined]
-        for statement in (
-            "DROP TABLE clock",
-            "ALTER TABLE attempts DROP COLUMN deadline_s",
-            "ALTER TABLE executions DROP COLUMN deaths",
-            "DROP TABLE deletions",
-            "ALTER TABLE requests DROP COLUMN about",
-            "ALTER TABLE sessions DROP COLUMN peer",
-            "ALTER TABLE sessions DROP COLUMN actions",
-            "ALTER TABLE sessions DROP COLUMN connected_s",
-            "ALTER TABLE sessions DROP COLUMN heard_s",
-            "ALTER TABLE attempts DROP COLUMN digest",
-            "DROP INDEX attempts_telling",
-            "ALTER TABLE attempts DROP COLUMN progress",
-            "ALTER TABLE attempts DROP COLUMN heard_s",
-            "DROP TABLE descriptions",
-            "ALTER TABLE tasks DROP COLUMN tags",
-            "ALTER TABLE tasks DROP COLUMN awaits",
-            "ALTER TABLE tasks DROP COLUMN awaits_count",
-            "DROP TABLE checkpoints",
-            "ALTER TABLE tasks DROP COLUMN ended_at",
-            "ALTER TABLE executions DROP COLUMN paused_at",
-            "ALTER TABLE executions DROP COLUMN paused_at_sequence",
-            "ALTER TABLE executions DROP COLUMN not_reached",
-            "ALTER TABLE executions DROP COLUMN stop_at",
-            "ALTER TABLE executions DROP COLUMN reverting_to",
-            "ALTER TABLE executions DROP COLUMN reverting_to_sequence",
-            "ALTER TABLE executions DROP COLUMN goes_on_s",
-            "ALTER TABLE attempts DROP COLUMN reverts",
-            "ALTER TABLE attempts DROP COLUMN undone",
-            "DROP TABLE discards",
-            "DROP INDEX texts_by_use",
-            "ALTER TABLE texts DROP COLUMN last",
-            "ALTER TABLE attempts DROP COLUMN copied",
-            "ALTER TABLE attempts DROP COLUMN was_workflow",
-            "DROP INDEX executions_by_origin",
-            "ALTER TABLE executions DROP COLUMN forked_from",
-            "ALTER TABLE executions DROP COLUMN forked_from_sequence",
-            "ALTER TABLE executions DROP COLUMN forked_from_checkpoint",
-            "ALTER TABLE executions DROP COLUMN first_sequence",
-            "DROP TABLE engines",
-            "ALTER TABLE attempts DROP COLUMN engine",
-            "UPDATE alembic_version SET version_num = '0003'",
-        ):
+        for statement in _BACK_TO_0003:
             connection.execute(sa.text(statement))
     store.upgrade()
     with store.write() as transaction:

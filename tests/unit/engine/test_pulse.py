@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
+from tests.tied import tied
 
 from dalsegno.engine.batches.durations import Durations
 from dalsegno.engine.processes import is_gone, own_process
@@ -98,14 +98,15 @@ def test_who_was_silent_itself_ends_nobody_soon() -> None:
 
 def test_an_engine_whose_process_is_gone_is_ended_at_once() -> None:
     """Who starts on the same machine need not wait: the first beat ends it."""
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    name = own_process().replace(f" {os.getpid()} ", f" {child.pid} ").rpartition(" ")[0]
-    with open(f"/proc/{child.pid}/stat") as file:
-        name += f" {file.read().rpartition(')')[2].split()[19]}"
-    engines = Engines(name, own_process(), "elsewhere: nobody can look")
+    program = "from dalsegno.engine.processes import own_process; print(own_process(), flush=True); input()"
+    child = subprocess.Popen(
+        tied(sys.executable, "-c", program), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    engines = Engines(child.stdout.readline().strip(), own_process(), "elsewhere: nobody can look")
     engines.beat(1, for_s=1)
     assert engines.living == [1, 2, 3]
-    child.communicate()
+    child.communicate("\n")
     engines.beat(1, for_s=1)
     assert engines.living == [2, 3]
 
