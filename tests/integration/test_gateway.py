@@ -43,10 +43,12 @@ async def gateway(shared_system: System, tmp_path_factory: pytest.TempPathFactor
     await shared_system.define(WORKFLOWS)
     options = ("--host-names", "flows.example.com", "--cors-origins", ALLOWED)
     service = gateway_of(shared_system, tmp_path_factory.mktemp("gateway"), *options)
-    await service.start()
-    yield service
-    service.stop()
-    print(service.new_log())
+    try:
+        await service.start()
+        yield service
+    finally:
+        service.stop()
+        print(service.new_log())
 
 
 def at(gateway: Service, method: str) -> str:

@@ -43,10 +43,12 @@ async def gateway(shared_system: System, tmp_path_factory: pytest.TempPathFactor
     """A gateway for all tests."""
     await shared_system.define(WORKFLOWS)
     service = gateway_of(shared_system, tmp_path_factory.mktemp("gateway"))
-    await service.start()
-    yield service
-    service.stop()
-    print(service.new_log())
+    try:
+        await service.start()
+        yield service
+    finally:
+        service.stop()
+        print(service.new_log())
 
 
 async def open_calls(metrics_port: int) -> float:

@@ -15,6 +15,7 @@ from dalsegno.gateway.access import Access
 from dalsegno.gateway.calls import Calls
 from dalsegno.gateway.draining import Receive, Send, drained
 from dalsegno.gateway.forwarding import Forwarder
+from dalsegno.gateway.hooks import Hooks
 from dalsegno.gateway.messages import CODECS, READ_BYTES, Gzip
 from dalsegno.gateway.responses import Response, json_response, refusal
 
@@ -57,6 +58,7 @@ class Application:
         forwarder = Forwarder(channel, calls)
         self._methods = forwarder.methods
         self._rpc = Rpc(forwarder)
+        self._hooks = Hooks(channel, calls)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Serve one request; ASGI calls this."""
@@ -82,6 +84,9 @@ class Application:
         send = _with_headers(send, more) if more else send
         if method == "OPTIONS":
             await self._access.preflight(headers).send(send)
+            return
+        if path.startswith("/hooks/"):
+            await (await self._hooks.answer(scope, headers, receive)).send(send)
             return
         info = self._methods.get(path)
         if info is None:

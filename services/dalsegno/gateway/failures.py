@@ -31,7 +31,12 @@ def connect_error(status: Status) -> ConnectError:
         known = _details().message(packed.type_url.rpartition("/")[2])
         unpacked = detail.unpack(known) if known is not None else None
         details.append(ErrorDetail(detail if unpacked is None else unpacked))
-    return ConnectError(_CODES.get(status.code, Code.UNKNOWN), status.message, details)
+    return ConnectError(code_of(status), status.message, details)
+
+
+def code_of(status: Status) -> Code:
+    """Return the code of a status, as the library knows it."""
+    return _CODES.get(status.code, Code.UNKNOWN)
 
 
 @lru_cache(maxsize=1)

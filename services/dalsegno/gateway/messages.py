@@ -102,26 +102,27 @@ async def read(received: Received) -> bytes:
     """Return a message of a request as protobuf. Raises TooLarge and InvalidRequest."""
     data = received.data
     if isinstance(data, Gzipped):
-        data = await _converted(len(data) * GZIP_RATIO, _inflated, data)
+        data = await converted(len(data) * GZIP_RATIO, _inflated, data)
     if len(data) > MESSAGE_BYTES:
         raise refusals.TooLarge("the message", len(data), MESSAGE_BYTES)
     if not received.is_json:
         return bytes(data)
-    return await _converted(len(data), _parsed, data, received.kind)
+    return await converted(len(data), parse_json, data, received.kind)
 
 
 async def written(data: bytes, kind: type[Message], *, as_json: bool, may_gzip: bool) -> bytes:
     """Return a message of an answer, protobuf, as its caller wants it. `may_gzip`: whether it may be compressed."""
     if as_json:
-        data = await _converted(len(data), _as_json, data, kind)
+        data = await converted(len(data), _as_json, data, kind)
     if may_gzip and len(data) > THREAD_BYTES:
         encoded = Encoded(data)
-        encoded.gzipped = await _converted(len(data), gzip.compress, data, GZIP_LEVEL)
+        encoded.gzipped = await converted(len(data), gzip.compress, data, GZIP_LEVEL)
         return encoded
     return data
 
 
-async def _converted(size: int, convert: Callable[..., T], *arguments: Any) -> T:
+async def converted(size: int, convert: Callable[..., T], *arguments: Any) -> T:
+    """Convert what has this size, in bytes: in a thread if it is large."""
     if size <= THREAD_BYTES:
         return convert(*arguments)
     return await asyncio.get_running_loop().run_in_executor(_threads, convert, *arguments)
@@ -141,7 +142,7 @@ def _inflated(data: bytes) -> bytes:
     return inflated
 
 
-def _parsed(data: bytes | bytearray, kind: type[Message]) -> bytes:
+def parse_json(data: bytes | bytearray, kind: type[Message]) -> bytes:
     """Convert JSON to protobuf. Raises InvalidRequest that names every unknown field."""
     try:
         message: Message = _JSON.decode(bytes(data), kind)
