@@ -235,3 +235,22 @@ def test_the_gateway_is_one_of_its_services(tmp_path: Path) -> None:
         wait_for(lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0)
     with serve(tmp_path / "data", "--no-gateway") as server:
         assert "\ngateway " not in server.told.read_text()
+
+
+def test_actions_get_the_address_of_its_gateway(tmp_path: Path) -> None:
+    """callback_url() is where the gateway is reached, by any name that --public-url gives it."""
+    text = "version: '2.0'\ncalls:\n  tasks:\n    call: {action: std.echo, input: {output: <% callback_url() %>}}\n"
+    for options, host in (((), "127.0.0.1"), (("--public-url", "http://flows.example.com"), "flows.example.com")):
+        with serve(tmp_path / host, *options) as server:
+            server.store(text, tmp_path)
+            execution = start(server, "calls")
+            assert server.type("watch", execution).returncode == 0
+            (attempt,) = server.read("action", "attempts", execution)
+            address = attempt["result"]
+            assert address.startswith(f"http://{host}")
+            found = re.search(r"^gateway +(\S+) +pid", server.told.read_text(), re.MULTILINE)
+            assert found
+            reached = f"http://{found[1]}/hooks/token/{address.rpartition('/')[2]}"
+            post = ["curl", "-s", "-w", " %{http_code}", "-H", f"host: {host}", "-X", "POST", reached]
+            told = subprocess.run(post, capture_output=True, check=True, text=True).stdout
+            assert told.endswith(" 200"), told  # the same again: it has succeeded

@@ -18,8 +18,8 @@ from dalsegno.cli.screen import console
 from dalsegno.cli.serving import (
     ServerConfig,
     default_data,
-    gateway_has_tls,
     gateway_is_installed,
+    gateway_scheme,
     plan_server,
     running,
 )
@@ -59,6 +59,16 @@ GatewayListen = Annotated[
         metavar="HOST:PORT",
         envvar="DALSEGNO_GATEWAY_LISTEN",
         help=f"The address for HTTP; default: {GATEWAY}, or a free port if that is taken.",
+        show_default=False,
+    ),
+]
+PublicUrl = Annotated[
+    str,
+    typer.Option(
+        "--public-url",
+        metavar="URL",
+        envvar="DALSEGNO_ENGINE_PUBLIC_URL",
+        help="The address under which third parties reach the gateway, for callbacks; default: its own.",
         show_default=False,
     ),
 ]
@@ -102,6 +112,7 @@ def serve(
     engine_listen: EngineListen = ENGINE,
     gateway_listen: GatewayListen = "",
     no_gateway: NoGateway = False,
+    public_url: PublicUrl = "",
     database: Database = "",
     slots: Slots = 0,
     insecure: Insecure = False,
@@ -116,6 +127,7 @@ def serve(
         database,
         slots,
         gateway="" if no_gateway else _gateway_address(gateway_listen),
+        public_url=public_url,
         logs=not verbose,
         insecure=insecure,
         allow=allow or (),
@@ -162,8 +174,7 @@ def _introduce(config: ServerConfig, supervisor: Supervisor) -> None:
     allowed = f", also {', '.join(config.allow)}" if config.allow else ""
     out.print(f"executor  {'(executor-1)':21}  pid {pids['executor']:<7}  runs the actions{allowed}", markup=False)
     if config.gateway:
-        scheme = "https" if gateway_has_tls() else "http"
-        told = f"{scheme}://, curl and browsers: /openapi.json"
+        told = f"{gateway_scheme()}, for curl, browsers and webhooks"
         out.print(f"gateway   {config.gateway:21}  pid {pids['gateway']:<7}  {told}", markup=False)
     out.print(f"data      {config.data}", markup=False)
     if config.logs is not None:

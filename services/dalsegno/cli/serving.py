@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from dalsegno.cli.connection import is_serving, wait_until_serving
 from dalsegno.cli.exits import UNREACHABLE, CommandError
@@ -39,6 +40,8 @@ class ServerConfig:
     database: str
     gateway: str = ""
     """The address of its gateway; empty: it has none."""
+    public_url: str = ""
+    """The address under which third parties reach the gateway; empty: the one that it listens on."""
     slots: int = 0
     """The number of actions that its executor runs at once; 0: the executor's default."""
     logs: Path | None = None
@@ -55,13 +58,27 @@ class ServerConfig:
         open_to_all = ("--insecure",) if self.insecure else ()
         stored = ("--database", self.database, *open_to_all)
         services = [
-            self._service("engine", "--listen", self.engine, *stored),
+            self._service("engine", "--listen", self.engine, *stored, *self._callbacks()),
             self._service("executor", "--engine", self.engine, "--id", "executor-1", *slots, *allowed),
             self._service("api", "--listen", self.listen, "--engine", self.engine, *stored),
         ]
         if self.gateway:
-            services.append(self._service("gateway", "--listen", self.gateway, "--api", self.listen, *open_to_all))
+            at = ("--listen", self.gateway, "--api", self.listen)
+            services.append(self._service("gateway", *at, *open_to_all, *self._hosts()))
         return services
+
+    def _callbacks(self) -> tuple[str, ...]:
+        """Return the option of the engine with the address of webhooks, if there is one."""
+        host = self.gateway.rpartition(":")[0]
+        own = f"{gateway_scheme()}://{self.gateway}" if host not in ("", "0.0.0.0", "[::]") else ""
+        url = self.public_url or own
+        return ("--public-url", url) if url else ()
+
+    def _hosts(self) -> tuple[str, ...]:
+        """Return the option of the gateway with the host by which third parties reach it."""
+        host = urlsplit(self.public_url).hostname
+        named = os.environ.get("DALSEGNO_GATEWAY_HOST_NAMES", "")
+        return ("--host-names", f"{named},{host}") if host else ()
 
     def _service(self, name: str, *arguments: str) -> Service:
         log = self.logs / f"{name}.log" if self.logs is not None else None
@@ -78,6 +95,7 @@ def plan_server(
     slots: int = 0,
     *,
     gateway: str = "",
+    public_url: str = "",
     logs: bool = True,
     insecure: bool = False,
     allow: Sequence[str] = (),
@@ -91,7 +109,7 @@ def plan_server(
     gateway = choose_address(gateway, "--gateway-listen") if gateway else ""
     for address, option in ((listen, "--listen"), (engine, "--engine-listen")):
         _check_reach(address, option, insecure, report)
-    if gateway and not gateway_has_tls():
+    if gateway and gateway_scheme() == "http":
         _check_reach(gateway, "--gateway-listen", insecure, report)
     try:
         data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
@@ -107,6 +125,7 @@ def plan_server(
         listen=listen,
         engine=engine,
         gateway=gateway,
+        public_url=public_url,
         database=database or f"sqlite:///{(data / 'dalsegno.db').resolve()}",
         slots=slots,
         logs=folder if logs else None,
@@ -142,9 +161,9 @@ def gateway_is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("connectrpc", "hypercorn"))
 
 
-def gateway_has_tls() -> bool:
-    """Return whether the gateway that is started here finds a certificate in its environment."""
-    return bool(os.environ.get("DALSEGNO_GATEWAY_TLS_CERTIFICATE"))
+def gateway_scheme() -> str:
+    """Return https if the gateway that is started here finds a certificate in its environment, else http."""
+    return "https" if os.environ.get("DALSEGNO_GATEWAY_TLS_CERTIFICATE") else "http"
 
 
 def default_data() -> Path:
@@ -181,7 +200,7 @@ async def unless_failing(supervisor: Supervisor, work: Coroutine[Any, Any, T]) -
 
 async def _wait_until_ready(config: ServerConfig) -> None:
     addresses = [config.engine, config.listen]
-    if config.gateway and not gateway_has_tls():
+    if config.gateway and gateway_scheme() == "http":
         addresses.append(config.gateway)
     for address in addresses:
         await wait_until_serving(address, READY_S)
