@@ -27,7 +27,7 @@ class BodyType(Enum):
 
     NONE = "none"
     """It has no content type: it must be empty."""
-    JSON = "json"
+    JSON_TEXT = "json"
     FORM = "form"
     TEXT = "text"
 
@@ -60,7 +60,7 @@ def kind_of(headers: Mapping[str, str]) -> BodyKind | Response:
         told = f"the charset is one of {', '.join(_CHARSETS)}, not {charset!r}"
         return refusal(415, Code.INVALID_ARGUMENT, told)
     if given == "application/json" or (given.startswith("application/") and given.endswith("+json")):
-        return BodyKind(BodyType.JSON, charset)
+        return BodyKind(BodyType.JSON_TEXT, charset)
     if given == "application/x-www-form-urlencoded":
         return BodyKind(BodyType.FORM, charset)
     if given == "text/plain":
@@ -92,7 +92,7 @@ async def read_body(receive: Receive, kind: BodyKind) -> Body:
 def _valued(text: str, kind: BodyType) -> tuple[str, object]:
     """Return the JSON text of a body, and its value."""
     match kind:
-        case BodyType.JSON:
+        case BodyType.JSON_TEXT:
             try:
                 return text, orjson.loads(text)
             except orjson.JSONDecodeError as error:
