@@ -19,6 +19,9 @@ from dalsegno.cli.supervisor import choose_address
 DEFAULT_ENDPOINTS = "127.0.0.1:8480"
 """The default address of `dalsegno examples endpoints` and of the calls in the examples."""
 
+SERVICES_FROM = "127.0.0.1:8491"
+"""The default address of the first of the services of `dalsegno examples services`; the others have the next ports."""
+
 app = typer.Typer(help="List, show and copy example workflows, and serve what they call.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the example.")]
@@ -103,3 +106,33 @@ def endpoints(
             await asyncio.Event().wait()
 
     asyncio.run(serve())
+
+
+@app.command(epilog="example:  dalsegno examples services")
+def services(
+    listen: Annotated[
+        str,
+        typer.Option(
+            "--listen",
+            metavar="HOST:PORT",
+            help="The address of the first; the others have the next ports; 0: free ones.",
+        ),
+    ] = SERVICES_FROM,
+) -> None:
+    """Serve the three gRPC services that the example `order` calls, until Ctrl-C."""
+    from dalsegno.cli.order_services import serve_services
+
+    host, _, port = choose_address(listen, "--listen").rpartition(":")
+    first = 0 if listen.endswith(":0") else int(port)
+    addresses = [f"{host}:{first + more if first else 0}" for more in range(3)]
+
+    async def serve() -> None:
+        async with serve_services(addresses) as found:
+            console().print_line(", ".join(f"{name} at {address}" for name, address in found.items()))
+            console().print_line("Ctrl-C stops them")
+            await asyncio.Event().wait()
+
+    try:
+        asyncio.run(serve())
+    except RuntimeError as error:
+        raise CommandError(f"cannot listen: {error}", "choose with --listen HOST:PORT (port 0: free ones)") from None

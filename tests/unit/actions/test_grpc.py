@@ -152,6 +152,19 @@ async def test_either_version_of_reflection_will_do(descriptors: bytes, versions
         await shop.stop()
 
 
+async def test_a_service_with_the_older_reflection_is_asked_reliably(descriptors: bytes) -> None:
+    """The refusal of the newer version, which may come before the question is written, is always understood."""
+    shop = Shop(descriptors, ("v1alpha",))
+    await shop.start()
+    call = calling(shop)
+    try:
+        codes = {(await failure_of(call(f"{SERVICE}/Absent")))[1]["code"] for _ in range(300)}
+        assert (codes, shop.reflections >= 300) == ({"UNIMPLEMENTED"}, True)
+    finally:
+        await family.close()
+        await shop.stop()
+
+
 async def test_a_descriptor_set_takes_the_place_of_reflection(descriptors: bytes, tmp_path: Path) -> None:
     """Without reflection the failure says what to give: a descriptor set in the input, or a file of the operator."""
     shop = Shop(descriptors, versions=())

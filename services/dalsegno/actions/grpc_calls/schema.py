@@ -201,23 +201,33 @@ def read_set(written: bytes) -> Schema:
 def reflection_of(channel: grpc.aio.Channel) -> Ask:
     """Return how to ask a server about its services: by version 1 of reflection, or by v1alpha if it has only that.
 
-    The messages of both are equal.
+    The messages of both are equal. Each question is a call of its own, sent as one request: in a stream of requests
+    grpc.aio reports a refusal that comes before the request is written as "Internal error from Core".
     """
+
+    async def ask_in(version: str, question: Question, metadata: Sequence[Entry], timeout_s: float) -> list[Answer]:
+        method: Any = channel.unary_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=Question.SerializeToString,
+            response_deserializer=Answer.FromString,
+        )
+        call = method(question, metadata=grpc.aio.Metadata(*metadata), timeout=min(timeout_s, REFLECTION_S))
+        try:
+            async for answer in call:
+                return [answer]  # one for each question
+            return []
+        finally:
+            call.cancel()
 
     async def ask(questions: Sequence[Question], metadata: Sequence[Entry], timeout_s: float) -> list[Answer]:
         for version in ("v1", "v1alpha"):
-            call: Any = channel.stream_stream(
-                f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
-                request_serializer=Question.SerializeToString,
-                response_deserializer=Answer.FromString,
-            )(iter(questions), metadata=tuple(metadata), timeout=min(timeout_s, REFLECTION_S))
             try:
-                return [answer async for answer in call]
+                answers = [await ask_in(version, each, metadata, timeout_s) for each in questions]
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                     raise
-            finally:
-                call.cancel()
+            else:
+                return [each for several in answers for each in several]
         raise CallFailed(
             "UNIMPLEMENTED", "the service has no server reflection: give descriptor_set or descriptor_file"
         )
