@@ -31,6 +31,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, ParamSpec, TypeVar
 
+from dalsegno.actions.limits import Limits, read_limits
 from dalsegno.actions.signature import Inputs, read_signature
 from dalsegno.workflow.changes import Signature
 from dalsegno.workflow.model import ActionDescription
@@ -136,6 +137,7 @@ class Action(Generic[P, R_co]):
         "description",
         "function",
         "isolated",
+        "limits",
         "name",
     )
 
@@ -146,6 +148,7 @@ class Action(Generic[P, R_co]):
         inputs: Inputs,
         blocking: bool,
         isolated: bool,
+        limits: Limits,
     ) -> None:
         self.function = function
         self.name = description.name
@@ -153,6 +156,7 @@ class Action(Generic[P, R_co]):
         self.blocking = blocking
         """Whether it uses a thread, if only to wait for its process."""
         self.isolated = isolated
+        self.limits = limits
         self.context_parameter = inputs.context
         """The parameter that receives the ActionContext; empty if the function has none."""
         self._inputs = inputs
@@ -191,15 +195,18 @@ def action(
     description: str = "",
     blocking: bool = True,
     isolation: Literal["none", "process"] = "none",
+    concurrency: int | None = None,
+    rate: str = "",
     typed: bool = True,
     answer_schema: str = "",
     answer_key: str = "",
 ) -> Callable[[Callable[P, R_co]], Action[P, R_co]]:
     """Make an action of the function. `safe_to_rerun`: it may run again after the loss of its executor, without harm.
 
-    The default description is the first line of the docstring. Without `typed`, inputs are not checked by the
-    annotations. `answer_schema` and `answer_key` are for delegated
-    actions, as in ActionDescription. Raises TypeError for an invalid function or name.
+    The default description is the first line of the docstring. `concurrency` is how many of it one executor runs at
+    once, `rate` how many it starts in a period, like "10/s", "600/min" or "5/h". Without `typed`, inputs are not
+    checked by the annotations. `answer_schema` and `answer_key` are for delegated actions, as in ActionDescription.
+    Raises TypeError for an invalid function, name, isolation or limit.
     """
 
     if not isinstance(name, str):
@@ -208,6 +215,10 @@ def action(
         raise TypeError(f"{name!r} is no name for an action: a word, or words joined by dots")
     if isolation not in ("none", "process") or (isolation == "process" and not blocking):
         raise TypeError(f"{name}: the isolation is 'none' or, of an action that may block, 'process'")
+    try:
+        limits = read_limits(concurrency, rate)
+    except ValueError as error:
+        raise TypeError(f"{name}: {error}") from None
 
     def decorate(function: Callable[P, R_co]) -> Action[P, R_co]:
         inputs = read_signature(function, typed=typed)
@@ -224,6 +235,6 @@ def action(
                 f"{name} runs in a process of its own, which must find it: define it at the top of a module"
             )
         in_thread = isolated or (blocking and not inspect.iscoroutinefunction(function))
-        return Action(function, described, inputs, in_thread, isolated)
+        return Action(function, described, inputs, in_thread, isolated, limits)
 
     return decorate

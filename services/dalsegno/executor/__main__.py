@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             slots=settings.slots,
             threads=settings.threads,
             labels=settings.labels,
+            limits=settings.limits,
             grace_s=settings.grace_s,
             listen=settings.listen,
             metrics_port=settings.metrics_port,

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dalsegno.actions.limits import Limits, parse_limits
 from dalsegno.actions.permission import PERMISSIONS, read_allowed
 from dalsegno.rpc.options import Options
 
@@ -27,6 +28,8 @@ class Settings:
     """The number of blocking actions that run at once; further ones wait, and use a slot meanwhile."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """A task with a `target` selects executors by them."""
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """Limits of actions by name, in place of their own."""
     allow: tuple[str, ...] = ()
     """The allowed ones of the built-in actions that are off by default: `std.ssh`, `std.javascript`, `core.local`, and
     `grpc.call=TARGET` for each target."""
@@ -57,7 +60,8 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("id", str, "the executor's name, stable over restarts")
     parser.add("slots", int, "the number of actions that it runs at once")
     parser.add("threads", int, "the number of blocking actions that it runs at once")
-    parser.add_argument("--label", action="append", default=[], help="name=value, for tasks with a target")
+    parser.add_argument("--label", action="append", default=[], help="name=value, for tasks with a target; repeatable")
+    parser.add_argument("--limit", action="append", default=[], help="name=4, name=10/s or name=4,10/s; repeatable")
     shown = ", ".join(PERMISSIONS)
     parser.add_argument(
         "--allow", action="append", help=f"allow {shown}=HOST:PORT,... (* for all); may be given more than once"
@@ -72,7 +76,8 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     found = vars(parser.parse_args(arguments))
     engines = tuple(dict.fromkeys(found.pop("engine") or known or default.engines))
-    labels = dict(label.partition("=")[::2] for label in found.pop("label"))
+    limits = _read_limits(parser, found.pop("limit") or environment.get("DALSEGNO_EXECUTOR_LIMITS", "").split())
+    labels = _read_labels(parser, found.pop("label") or _listed([environment.get("DALSEGNO_EXECUTOR_LABELS", "")]))
     try:
         allow = read_allowed(_listed(found.pop("allow") or [environment.get("DALSEGNO_EXECUTOR_ALLOW", "")]))
     except ValueError as error:
@@ -82,7 +87,25 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     found["id"] = found["id"] or f"{socket.gethostname()}-{os.getpid()}"
     if found["slots"] < 1 or found["threads"] < 1:
         parser.error("--slots and --threads must be at least 1")
-    return Settings(engines=engines, labels=labels, allow=allow, **found)
+    return Settings(engines=engines, labels=labels, limits=limits, allow=allow, **found)
+
+
+def _read_labels(parser: Options, texts: Sequence[str]) -> dict[str, str]:
+    for text in texts:
+        if not text.partition("=")[1]:
+            parser.error(f"--label {text}: it is not of the form name=value")
+    return dict(text.partition("=")[::2] for text in texts)
+
+
+def _read_limits(parser: Options, texts: Sequence[str]) -> dict[str, Limits]:
+    found = {}
+    for text in texts:
+        name, _, limit = text.partition("=")
+        try:
+            found[name] = parse_limits(limit)
+        except ValueError as error:
+            parser.error(f"--limit {text}: {error}")
+    return found
 
 
 def _listed(texts: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from dalsegno.actions.action import (
     Delegated,
     action,
 )
+from dalsegno.actions.limits import Limits
 
 if TYPE_CHECKING:
     from dalsegno.worker.worker import Worker
@@ -25,6 +26,7 @@ __all__ = [
     "ActionContext",
     "ActionFailed",
     "Delegated",
+    "Limits",
     "Worker",
     "action",
 ]

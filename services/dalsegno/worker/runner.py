@@ -34,6 +34,7 @@ from dalsegno.worker.outcome import (
     describe_progress,
     describe_result,
 )
+from dalsegno.worker.pace import Pace
 from dalsegno.workflow.value import UnfitValue
 
 CLEANUP_S = 5.0
@@ -83,8 +84,13 @@ class Runner:
         report: Callable[[TaskDone, Run], None],
         free: Callable[[Run], None],
         report_progress: Callable[[TaskDone, Run], None],
+        pace: Pace | None = None,
+        note_start: Callable[[], None] = lambda: None,
     ) -> None:
-        """`report_progress` is called on the event loop with the progress that an action reports."""
+        """`report_progress` is called on the event loop with the progress that an action reports.
+
+        With a `pace`, actions that come too fast wait for their turn; `note_start` is called when one has had it.
+        """
         self._registry = registry
         self._report = report
         self._free = free
@@ -93,6 +99,10 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._runs: dict[str, Run] = {}
         self._leftovers: set[Run] = set()
+        self._pace = pace
+        self._note_start = note_start
+        self._waiting: dict[Run, tuple[AnyAction, float | None]] = {}
+        self._turn: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """Return the number of running actions whose outcomes will be reported."""
@@ -102,6 +112,11 @@ class Runner:
     def stuck(self) -> int:
         """Return the number of actions that were stopped and still run."""
         return len(self._leftovers)
+
+    @property
+    def waiting(self) -> int:
+        """Return the number of actions that wait for their turn."""
+        return len(self._waiting)
 
     def keys(self) -> list[Key]:
         """Return the deliveries that are running."""
@@ -120,8 +135,28 @@ class Runner:
             self._end(run, describe_failure(explain_absence(order.action)))
         elif timeout_s is not None and timeout_s <= 0:
             self._end(run, describe_failure("timed out before it was started"))
-        else:
+        elif self._pace is None:
             self._start(run, action, timeout_s)
+        else:
+            self._keep(run, timeout_s)
+            self._waiting[run] = action, timeout_s
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        """Start what waits, as far as the pace allows it now, in the order in which it came."""
+        assert self._pace is not None
+        if self._turn is not None:
+            self._turn.cancel()
+        while self._waiting:
+            now_s = time.monotonic()
+            if wait_s := self._pace.wait_s(now_s):
+                self._turn = self._loop.call_later(wait_s, self._take_turns)
+                return
+            self._pace.note(now_s)
+            run = next(iter(self._waiting))
+            action, timeout_s = self._waiting.pop(run)
+            self._note_start()
+            self._start(run, action, None if timeout_s is None else timeout_s - (now_s - run.started_s))
 
     def _start(self, run: Run, action: AnyAction, timeout_s: float | None) -> None:
         try:
@@ -165,6 +200,8 @@ class Runner:
         if run.task is not None:
             run.task.cancel()  # reported when it has ended
             self._loop.call_later(CLEANUP_S, self._give_up, run)
+        elif self._waiting.pop(run, None) is not None:
+            self._end(run, _stopped(run))
         elif run.future is not None and not run.future.cancel():
             if run.child is not None:
                 run.child.kill()
@@ -184,9 +221,9 @@ class Runner:
         if run is None or run.order.delivery != key[1]:
             return False
         run.reported = True
+        self._leftovers.add(run)
         self.stop(key, "superseded")
         self._runs.pop(key[0], None)
-        self._leftovers.add(run)
         return True
 
     def drop_all(self) -> None:
@@ -225,6 +262,8 @@ class Runner:
 
     def _keep(self, run: Run, timeout_s: float | None) -> None:
         key = run.order.action_execution_id, run.order.delivery
+        if self._runs.get(key[0]) is run:
+            return  # since it waited for its turn
         self._runs[key[0]] = run
         if timeout_s is not None:
             expire = partial(self.stop, key, f"timed out after {timeout_s:.3f} s", late=True)

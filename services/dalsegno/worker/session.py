@@ -27,6 +27,7 @@ from dalsegno.v1.executor_service_pb2 import (
 from dalsegno.worker.metrics import Metrics
 from dalsegno.worker.outbox import Key, Outbox
 from dalsegno.worker.outcome import WORDS
+from dalsegno.worker.pace import HORIZON_S, Pace
 from dalsegno.worker.progress_reports import ProgressReports
 from dalsegno.worker.runner import Run, Runner
 from dalsegno.worker.slots import Slots
@@ -66,16 +67,19 @@ class Session:
         threads: int,
         labels: Mapping[str, str],
         metrics: Metrics,
+        pace: Pace | None = None,
     ) -> None:
+        """`pace` limits the starts of its actions."""
         self.executor_id = executor_id
         self.id = str(uuid.uuid4())
         self.labels = dict(labels)
         self.actions = [describe(action) for action in registry]
         self.metrics = metrics
-        self.slots = Slots(slots, engines, time.monotonic())
+        self._pace = pace
+        self.slots = Slots(slots, engines, time.monotonic(), None if pace is None else self._ahead)
         self.outbox = Outbox()
         self.telling = ProgressReports(self._wake)
-        self.runner = Runner(registry, threads, self._report, self._free, self._tell)
+        self.runner = Runner(registry, threads, self._report, self._free, self._tell, pace, self._note_start)
         self.leaving = False
         """Whether the executor stops, and accepts no more actions."""
         self.superseded = asyncio.Event()
@@ -88,7 +92,6 @@ class Session:
         """Engines that have ended, by id: nothing more is taken from them."""
         self._wakers: dict[str, Callable[[], None]] = {}
         self._idle_waiters: list[asyncio.Event] = []
-        metrics.watch(lambda: self.slots.running, lambda: len(self.outbox))
 
     @property
     def is_idle(self) -> bool:
@@ -189,9 +192,21 @@ class Session:
 
     def _free(self, run: Run) -> None:
         self.slots.free(run.engine)
+        self._wake_starved()
+        self._tell_idle()
+
+    def _ahead(self, at_s: float) -> int:
+        assert self._pace is not None
+        return self._pace.ahead(at_s) - self.runner.waiting
+
+    def _note_start(self) -> None:
+        """Give credit again for what may start after the one that has started now."""
+        assert self._pace is not None
+        asyncio.get_running_loop().call_later(max(0.0, self._pace.period_s - HORIZON_S), self._wake_starved)
+
+    def _wake_starved(self) -> None:
         for engine in self.slots.starved():
             self._wake(engine)
-        self._tell_idle()
 
     def _wake(self, engine: str) -> None:
         if (wake := self._wakers.get(engine)) is not None:

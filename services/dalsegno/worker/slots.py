@@ -8,7 +8,7 @@ so an engine that reconnects gets its share while the others use theirs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 RESERVED_S = 15.0
 """The time for which the share of a disconnected engine is reserved, in seconds."""
@@ -17,8 +17,12 @@ RESERVED_S = 15.0
 class Slots:
     """The slots of an executor. Times are seconds of a monotonic clock; engines are identified by their address."""
 
-    def __init__(self, total: int, engines: Iterable[str], at_s: float) -> None:
+    def __init__(
+        self, total: int, engines: Iterable[str], at_s: float, ahead: Callable[[float], int] | None = None
+    ) -> None:
+        """`ahead` gives, for a time, how many actions may be on their way to be started; None: any number."""
         self.total = total
+        self._ahead = ahead
         self._running = dict.fromkeys(engines, 0)
         self._granted: dict[str, int] = {}
         self._away_since_s = dict.fromkeys(self._running, at_s)
@@ -60,8 +64,11 @@ class Slots:
             return 0
         room = min(
             self.total - self.running - sum(self._granted.values()),
-            self._share(at_s) - held - self._running[engine],
+            self._share(self.total, at_s) - held - self._running[engine],
         )
+        if self._ahead is not None:
+            ahead = self._ahead(at_s)
+            room = min(room, ahead - sum(self._granted.values()), self._share(ahead, at_s) - held)
         if room <= 0 or (not at_once and room * 2 < held):
             return 0
         self._granted[engine] = held + room
@@ -71,6 +78,6 @@ class Slots:
         """Return the engines with open streams and without credit."""
         return [engine for engine, held in self._granted.items() if held == 0]
 
-    def _share(self, at_s: float) -> int:
+    def _share(self, total: int, at_s: float) -> int:
         reserved = sum(1 for since_s in self._away_since_s.values() if at_s - since_s < RESERVED_S)
-        return math.ceil(self.total / max(1, len(self._granted) + reserved))
+        return math.ceil(total / max(1, len(self._granted) + reserved))

@@ -27,6 +27,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from dalsegno.actions import grpc as grpc_calls
 from dalsegno.actions import http
 from dalsegno.actions.action import Action
+from dalsegno.actions.limits import Limits
 from dalsegno.actions.registry import AnyAction, Registry, actions_of
 from dalsegno.rpc import logs
 from dalsegno.rpc.channel import open_channel
@@ -35,9 +36,13 @@ from dalsegno.rpc.server import Server
 from dalsegno.worker import isolation
 from dalsegno.worker.connection import Connection
 from dalsegno.worker.metrics import Metrics
+from dalsegno.worker.pace import Pace
 from dalsegno.worker.session import Session
 
 DEFAULT_ENGINE = "127.0.0.1:7701"
+EXECUTOR_LABEL = "executor"
+"""A session for one action has the worker's id in this label, so that a target which names the worker means it too."""
+
 READINESS_S = 0.2
 PARTING_S = 3.0
 
@@ -55,6 +60,7 @@ class Worker:
         slots: int = 1000,
         threads: int = 32,
         labels: Mapping[str, str] | None = None,
+        limits: Mapping[str, Limits] | None = None,
         grace_s: float = 10.0,
         listen: str = "",
         metrics_port: int = 0,
@@ -63,9 +69,9 @@ class Worker:
 
         `engine` is host:port of an engine, or of several (default: DALSEGNO_ENGINE, else 127.0.0.1:7701). `id` is its
         name, stable over restarts (default: host and process). It runs at most `slots` actions at once, `threads` of
-        them in threads. A task with a `target` selects workers by id or by `labels`. Actions have `grace_s` to end when
-        the worker stops. `listen` is host:port of a health service, `metrics_port` serves metrics for Prometheus.
-        Raises ValueError for what cannot be.
+        them in threads. A task with a `target` selects workers by id or by `labels`. `limits` by name of action
+        replace those of the action. Actions have `grace_s` to end when the worker stops. `listen` is host:port of a
+        health service, `metrics_port` serves metrics for Prometheus. Raises ValueError for what cannot be.
         """
         engines = engine or os.environ.get("DALSEGNO_ENGINE") or DEFAULT_ENGINE
         self.engines = tuple(dict.fromkeys(engines.replace(",", " ").split() if isinstance(engines, str) else engines))
@@ -76,6 +82,7 @@ class Worker:
         self._slots = slots
         self._threads = threads
         self._labels = dict(labels or {})
+        self._limits = {each.name: each.limits for each in self._registry} | dict(limits or {})
         self._grace_s = grace_s
         self._listen = listen
         self._metrics_port = metrics_port
@@ -83,6 +90,7 @@ class Worker:
         self._stops = 0
         self._stopped = asyncio.Event()
         self._hurried = asyncio.Event()
+        self._sessions: list[Session] = []
         self._connections: list[Connection] = []
         self._exit: threading.Timer | None = None
         self._check()
@@ -93,6 +101,8 @@ class Worker:
         for each in self.engines:
             if ":" not in each:
                 raise ValueError(f"the engine {each!r} is not of the form host:port")
+        if unknown := self._limits.keys() - {each.name for each in self._registry}:
+            raise ValueError(f"a limit for {', '.join(sorted(unknown))}, which the worker does not serve")
         if self._slots < 1 or self._threads < 1:
             raise ValueError("slots and threads must be at least 1")
 
@@ -122,23 +132,25 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         isolation.prepare(self._registry)
         async with self._open_ports() as server, self._open_channels() as channels:
-            session = self._open_session()
-            self._connections = [Connection(session, *each) for each in zip(self.engines, channels, strict=True)]
+            sessions = self._sessions = self._open_sessions()
+            self._connections = [
+                Connection(session, *each) for session in sessions for each in zip(self.engines, channels, strict=True)
+            ]
             tasks = [asyncio.create_task(each.run()) for each in self._connections]
             _log.info("started", extra={"executor": self.id, "engines": ", ".join(self.engines)})
             try:
-                await self._until_stopped(session, server)
+                await self._until_stopped(server)
                 _log.info("stopping", extra={"executor": self.id})
-                await self._leave(session, tasks)
+                await self._leave(tasks)
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                await session.runner.close(1.0)
+                await asyncio.gather(*(each.runner.close(1.0) for each in sessions))
                 await http.close()
                 await grpc_calls.close()
-            self.stuck = session.runner.stuck
-        return session.superseded.is_set()
+            self.stuck = sum(each.runner.stuck for each in sessions)
+        return self._is_replaced
 
     def stop(self) -> None:
         """End `serve` in order; at the second call, without waiting for actions. It may be called in any thread."""
@@ -164,15 +176,43 @@ class Worker:
         self._exit.start()
         return replaced
 
-    def _open_session(self) -> Session:
+    @property
+    def _is_replaced(self) -> bool:
+        return any(each.superseded.is_set() for each in self._sessions)
+
+    def _open_sessions(self) -> list[Session]:
+        """Open a session for all actions without limits, and one for each action with limits.
+
+        An engine never hands a session more than its slots and its credit, so that what is over a limit waits in the
+        engine: it uses no slot of other actions, and other executors can take it.
+        """
+        metrics = Metrics(REGISTRY if self._metrics_port else CollectorRegistry())
+        limited = [each for each in self._registry if self._limits[each.name] != Limits()]
+        free = [each for each in self._registry if each not in limited]
+        sessions = [self._open_session(self.id, free, self._labels, Limits(), metrics)] if free else []
+        for each in limited:
+            labels = {EXECUTOR_LABEL: self.id, **self._labels}
+            sessions.append(
+                self._open_session(f"{self.id}/{each.name}", [each], labels, self._limits[each.name], metrics)
+            )
+        metrics.watch(
+            lambda: sum(each.slots.running for each in sessions), lambda: sum(len(each.outbox) for each in sessions)
+        )
+        return sessions
+
+    def _open_session(
+        self, id: str, actions: list[AnyAction], labels: Mapping[str, str], limits: Limits, metrics: Metrics
+    ) -> Session:
+        slots = self._slots if limits.concurrency is None else limits.concurrency
         return Session(
-            self.id,
-            self._registry,
+            id,
+            Registry(actions),
             self.engines,
-            slots=self._slots,
-            threads=self._threads,
-            labels=self._labels,
-            metrics=Metrics(REGISTRY if self._metrics_port else CollectorRegistry()),
+            slots=slots,
+            threads=min(slots, self._threads),
+            labels=labels,
+            metrics=metrics,
+            pace=None if limits.starts is None else Pace(limits.starts, limits.period_s),
         )
 
     @contextlib.asynccontextmanager
@@ -199,10 +239,10 @@ class Worker:
             for channel in channels:
                 await channel.close()
 
-    async def _until_stopped(self, session: Session, server: Server | None) -> None:
+    async def _until_stopped(self, server: Server | None) -> None:
         """Update the health until the stop: the worker is ready while an engine can send it work."""
         was_ready = False
-        while not self._stopped.is_set() and not session.superseded.is_set():
+        while not self._stopped.is_set() and not self._is_replaced:
             if server is not None and self.is_connected != was_ready:
                 was_ready = not was_ready
                 await server.set_ready(was_ready)
@@ -210,22 +250,28 @@ class Worker:
                 async with asyncio.timeout(READINESS_S):
                     await self._stopped.wait()
 
-    async def _leave(self, session: Session, tasks: list[asyncio.Task[None]]) -> None:
+    async def _leave(self, tasks: list[asyncio.Task[None]]) -> None:
         """Accept nothing more, wait for actions within the grace period, send their outcomes, give back the rest.
 
         The outcomes of a session that another one has replaced are not sent.
         """
-        session.leaving = True
+        for session in self._sessions:
+            session.leaving = True
         for connection in self._connections:
             connection.stop_taking()
-        idle, hurried = asyncio.create_task(session.wait_idle()), asyncio.create_task(self._hurried.wait())
-        grace_s = 0 if session.superseded.is_set() else self._grace_s
+        idle = asyncio.create_task(self._wait_idle())
+        hurried = asyncio.create_task(self._hurried.wait())
+        grace_s = 0 if self._is_replaced else self._grace_s
         await asyncio.wait([idle, hurried], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
         hurried.cancel()
         for connection in self._connections:
             connection.release()
         await asyncio.wait(tasks, timeout=PARTING_S)
+
+    async def _wait_idle(self) -> bool:
+        await asyncio.gather(*(each.wait_idle() for each in self._sessions))
+        return True
 
 
 def _all_actions(given: Iterable[AnyAction | ModuleType]) -> Iterator[AnyAction]:

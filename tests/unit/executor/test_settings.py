@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dalsegno.actions.limits import Limits
 from dalsegno.executor.settings import read_settings
 
 
@@ -23,6 +24,36 @@ def test_the_environment_may_name_several_engines() -> None:
     settings = read_settings([], {"DALSEGNO_ENGINE": "127.0.0.1:3,127.0.0.1:4, 127.0.0.1:3"})
 
     assert settings.engines == ("127.0.0.1:3", "127.0.0.1:4")
+
+
+def test_labels() -> None:
+    """Labels come from options, else from the environment; what is none is refused."""
+    assert read_settings(["--label", "zone=north", "--label", "gpu="], {}).labels == {"zone": "north", "gpu": ""}
+    assert read_settings([], {"DALSEGNO_EXECUTOR_LABELS": "zone=north,disk=ssd"}).labels == {
+        "zone": "north",
+        "disk": "ssd",
+    }
+    with pytest.raises(SystemExit):
+        read_settings(["--label", "zone"], {})
+
+
+def test_limits_of_actions() -> None:
+    """A limit is a number, a rate or both; the environment lists several with spaces."""
+    limits = {"std.http": Limits(20, 10, 1.0), "std.email": Limits(None, 600, 60.0)}
+
+    assert read_settings(["--limit", "std.http=20,10/s", "--limit", "std.email=600/min"], {}).limits == limits
+    assert read_settings([], {"DALSEGNO_EXECUTOR_LIMITS": "std.http=10/s,20 std.email=600/min"}).limits == limits
+    assert read_settings(["--limit", "std.ssh=3"], {}).limits == {"std.ssh": Limits(3)}
+
+
+@pytest.mark.parametrize(
+    "wrong", ["std.http", "std.http=", "std.http=0", "std.http=1/y", "std.http=0/s", "std.http=1,2"]
+)
+def test_a_limit_that_is_none_is_refused(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The error shows the text, and what it may be."""
+    with pytest.raises(SystemExit):
+        read_settings(["--limit", wrong], {})
+    assert f"--limit {wrong}: the " in capsys.readouterr().err
 
 
 def test_executors_without_a_name_differ() -> None:
