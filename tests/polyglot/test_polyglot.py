@@ -1,47 +1,48 @@
-"""A client and an executor in JavaScript, written from protos/ alone: the contract needs nothing of ours."""
+"""A client and an executor in JavaScript, Ruby and Go, written from protos/ alone: they need nothing of ours."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.polyglot.programs import finish, install, start
+from tests.polyglot.programs import (
+    GO,
+    HERE,
+    JAVASCRIPT,
+    LANGUAGES,
+    RUBY,
+    Language,
+    find_missing,
+    finish,
+    prepare,
+    start,
+    until_ready,
+)
 from tests.processes import System
-
-NEEDED = [name for name in ("node", "npm") if shutil.which(name) is None]
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.xdist_group("polyglot"),
     pytest.mark.timeout(300),
-    pytest.mark.skipif(
-        bool(NEEDED), reason=f"{' and '.join(NEEDED)} not found: the contract is not tried in JavaScript"
-    ),
 ]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    """Our services, and beside them what npm installs."""
-    await install()
-    async with System(tmp_path_factory.mktemp("polyglot")) as running:
-        await running.start()
+    """Our engine and api, without an executor of ours."""
+    async with System(tmp_path_factory.mktemp("polyglot"), with_executor=False) as running:
         yield running
 
 
 @asynccontextmanager
-async def executor(system: System) -> AsyncIterator[None]:
-    """The executor in JavaScript, welcome when this begins; afterwards it goes by itself, without an error."""
-    process = await start("node", "executor.js", system.engine.address)
-    assert process.stdout is not None
-    async with asyncio.timeout(30):
-        assert await process.stdout.readline() == b"ready\n"
+async def executor(language: Language, system: System) -> AsyncIterator[None]:
+    """The executor in this language, welcome when this begins; afterwards it goes by itself, without an error."""
+    process = await start(*language.executor, system.engine.address)
+    await until_ready(process)
     try:
         yield
     finally:
@@ -50,14 +51,23 @@ async def executor(system: System) -> AsyncIterator[None]:
         assert (code, errors) == (0, "")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def seen(system: System) -> dict[str, Any]:
-    """What the client has seen."""
-    async with executor(system):
-        code, output, errors = await finish(await start("node", "client.js", system.api.address))
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=LANGUAGES, ids=lambda language: language.name)
+async def seen(system: System, request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What the client in one language has seen, with the executor in the same language."""
+    language: Language = request.param
+    if missing := find_missing(language):
+        pytest.skip(f"{missing} not found: the contract is not tried in {language.name}")
+    await prepare(language)
+    async with executor(language, system):
+        code, output, errors = await finish(await start(*language.client, system.api.address, *_more(language)))
     assert code == 0, errors
     told: dict[str, Any] = json.loads(output)
     return told
+
+
+def _more(language: Language) -> list[str]:
+    """A compiled program does not know where its sources are."""
+    return {JAVASCRIPT: [], RUBY: [], GO: [str(HERE / "workflows.yaml")]}[language]
 
 
 async def test_a_workflow_runs_on_an_executor_in_another_language(seen: dict[str, Any]) -> None:
@@ -89,3 +99,10 @@ async def test_refusals_are_read_from_the_details(seen: dict[str, Any]) -> None:
     assert (seen["invalid"]["code"], seen["invalid"]["reason"]) == (3, "INVALID_REQUEST")
     assert sorted(seen["invalid"]["fields"]) == ["execution_id", "input"]
     assert (seen["unknown"]["code"], seen["unknown"]["reason"]) == (5, "NOT_FOUND")
+
+
+async def test_an_operator_pauses_resumes_with_choices_and_runs_again(seen: dict[str, Any]) -> None:
+    """It is paused while a task runs; the failed tasks are run with another input and skipped; a rerun begins anew."""
+    states = [name.removeprefix("EXECUTION_STATE_") for name in seen["repair"]]
+    assert states == ["PAUSED", "ERROR", "ERROR", "SUCCESS", "ERROR"]
+    assert (seen["sent"], seen["rerunOf"]) == ("by hand", True)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.polyglot.programs import PROTOS, PYTHON, finish, install, start
+from tests.polyglot.programs import (
+    JAVASCRIPT,
+    MODULES,
+    PROTOS,
+    PYTHON,
+    RUBY,
+    find_missing,
+    finish,
+    install,
+    prepare,
+    start,
+)
 from tests.processes import System
 
 pytestmark = [
@@ -22,7 +30,6 @@ pytestmark = [
 ]
 
 PAGE = (PROTOS / "README.md").read_text()
-GOOGLE = Path(str(find_spec("grpc_tools.protoc").origin)).parent / "_proto"  # type: ignore[union-attr]
 
 
 def recipe(language: str) -> str:
@@ -57,7 +64,7 @@ async def test_the_recipe_in_python(system: System, tmp_path: Path) -> None:
     await ends_well(system, PYTHON, str(program))
 
 
-@pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="node or npm not found")
+@pytest.mark.skipif(bool(find_missing(JAVASCRIPT)), reason=f"{find_missing(JAVASCRIPT)} not found")
 async def test_the_recipe_in_javascript(system: System, tmp_path: Path) -> None:
     """Without any generated code."""
     await install()
@@ -66,19 +73,10 @@ async def test_the_recipe_in_javascript(system: System, tmp_path: Path) -> None:
     await ends_well(system, "node", str(program), more=[str(PROTOS)])
 
 
-def _has_ruby() -> bool:
-    if not (shutil.which("ruby") and shutil.which("grpc_tools_ruby_protoc")):
-        return False
-    return subprocess.run(["ruby", "-e", "require 'grpc'"], capture_output=True, timeout=60).returncode == 0
-
-
-@pytest.mark.skipif(not _has_ruby(), reason="ruby, its grpc or grpc_tools_ruby_protoc not found")
+@pytest.mark.skipif(bool(find_missing(RUBY)), reason=f"{find_missing(RUBY)} not found")
 async def test_the_recipe_in_ruby(system: System, tmp_path: Path) -> None:
     """With what grpc_tools_ruby_protoc generates."""
-    files = sorted(map(str, PROTOS.glob("dalsegno/v1/*.proto")))
-    out = [f"--{kind}_out={tmp_path}" for kind in ("ruby", "grpc")]
-    code, _, errors = await finish(await start("grpc_tools_ruby_protoc", f"-I{PROTOS}", f"-I{GOOGLE}", *out, *files))
-    assert code == 0, errors
+    await prepare(RUBY)
     program = tmp_path / "recipe.rb"
     program.write_text(recipe("ruby"))
-    await ends_well(system, "ruby", "-I", str(tmp_path), str(program))
+    await ends_well(system, "ruby", "-I", str(MODULES / "ruby"), str(program))
