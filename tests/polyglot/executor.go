@@ -59,6 +59,7 @@ var (
 	streams   = map[string]*stream{}     // those that are open, by the address of their engine
 	ended     = map[string]bool{}        // the ids of engines that an InventoryRequest has named
 	leaving   = false
+	parting   = false // whether nothing is waited for any more
 )
 
 func newUUID() string {
@@ -380,6 +381,9 @@ func (s *stream) open(ctx context.Context, welcome *pb.Welcome) {
 	go s.keepTime(ctx, welcome.Heartbeat.AsDuration()/2)
 	flush()
 	fmt.Println("ready")
+	if parting {
+		s.sayGoodbye(true)
+	}
 }
 
 func (s *stream) timeLeft(order *pb.RunAction) time.Duration {
@@ -452,7 +456,7 @@ func serveForEver(engine string, over *sync.WaitGroup) {
 		panic(err)
 	}
 	client := pb.NewExecutorServiceClient(channel)
-	for !isLeaving() {
+	for !isParting() {
 		if status.Code(serve(engine, client)) == codes.Aborted {
 			os.Exit(1) // another process is this executor now
 		}
@@ -460,10 +464,10 @@ func serveForEver(engine string, over *sync.WaitGroup) {
 	}
 }
 
-func isLeaving() bool {
+func isParting() bool {
 	lock.Lock()
 	defer lock.Unlock()
-	return leaving
+	return parting
 }
 
 func isIdle() bool {
@@ -488,6 +492,7 @@ func main() {
 		time.Sleep(20 * time.Millisecond)
 	}
 	lock.Lock()
+	parting = true
 	for _, s := range streams {
 		s.sayGoodbye(true)
 	}

@@ -18,6 +18,7 @@ const outcomes = new Map(); // not acknowledged, by action execution and deliver
 const streams = new Map(); // those that are open, by the address of their engine
 const ended = new Set(); // the ids of engines that an InventoryRequest has named
 let leaving = false;
+let parting = false; // whether nothing is waited for any more
 
 // The actions. Each returns its result; what it throws is its failure. `run.signal` is aborted when it must stop.
 class Delegated {
@@ -183,6 +184,7 @@ class Stream {
     this.keepTime(milliseconds(welcome.heartbeat) / 2);
     flush();
     console.log('ready');
+    if (parting) this.sayGoodbye(true);
   }
 
   timeLeft({ time_left: left, deadline }) {
@@ -228,7 +230,7 @@ class Stream {
     this.leave();
     if (code === grpc.status.ABORTED) process.exit(1); // another process is this executor now
     flush();
-    if (!leaving) setTimeout(() => new Stream(this.engine, this.client), 100 + 200 * Math.random());
+    if (!parting) setTimeout(() => new Stream(this.engine, this.client), 100 + 200 * Math.random());
   }
 }
 
@@ -236,10 +238,9 @@ async function leave() {
   leaving = true;
   const ends = performance.now() + GRACE_MS;
   while (performance.now() < ends && running.size + outcomes.size > 0) await pause(20);
-  const last = [...streams.values()];
-  last.forEach((stream) => stream.sayGoodbye(true));
-  await Promise.race([Promise.all(last.map(({ call }) => new Promise((resolve) => call.on('status', resolve)))), pause(2000)]);
-  process.exit(0);
+  parting = true;
+  [...streams.values()].forEach((stream) => stream.sayGoodbye(true));
+  setTimeout(() => process.exit(0), 2000).unref(); // else it ends with its last stream
 }
 
 process.on('SIGTERM', leave);

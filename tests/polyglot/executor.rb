@@ -23,6 +23,7 @@ ENDED = []    # the ids of engines that an InventoryRequest has named
 Kept = Struct.new(:done, :engine, :stream)
 Delegated = Struct.new(:alias)
 $leaving = false
+$parting = false # whether nothing is waited for any more
 
 def now_s = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 def key_of(each) = [each.action_execution_id, each.delivery]
@@ -245,6 +246,7 @@ class Stream
     keep_time(welcome.heartbeat.to_f / 2)
     flush
     puts 'ready'
+    say_goodbye(release: true) if $parting
   end
 
   def left_s(order)
@@ -295,9 +297,9 @@ end
 STREAM_THREADS = ARGV.map do |engine|
   Thread.new do
     stream = Stream.new(engine)
-    until $leaving
+    until $parting
       stream.serve
-      sleep(rand(0.1..0.3)) unless $leaving
+      sleep(rand(0.1..0.3)) unless $parting
     end
   end
 end
@@ -309,6 +311,7 @@ stopping.pop
 $leaving = true
 ends_s = now_s + GRACE_S
 sleep(0.02) while now_s < ends_s && LOCK.synchronize { RUNNING.any? || OUTCOMES.any? }
+$parting = true
 LOCK.synchronize { STREAMS.values.each { |stream| stream.say_goodbye(release: true) } }
 STREAM_THREADS.each { |thread| thread.join(2) }
 exit!(0)
