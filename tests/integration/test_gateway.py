@@ -290,6 +290,14 @@ async def test_gzip_is_understood_both_ways(gateway: Service) -> None:
     assert other.json["code"] == "unimplemented"
 
 
+async def test_openapi_is_served(gateway: Service) -> None:
+    """The document names the method that an unknown path is told to look for there."""
+    reply = await curl(f"{url_of(gateway)}/openapi.json")
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert reply.json["openapi"] == "3.1.0"
+    assert f"{PACKAGE}ExecutionService/StartExecution" in reply.json["paths"]
+
+
 async def test_calls_are_logged_and_counted(shared_system: System, tmp_path: Path) -> None:
     """One line for each call, as in the other services, and the same metrics."""
     port = str(Service("gateway", tmp_path, []).port)

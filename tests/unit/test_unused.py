@@ -34,7 +34,7 @@ FROM_OUTSIDE = [
     *("visit_Compare", "visit_Concat", "intercepted_binops", "code_generator_class", "call_binop"),  # Jinja
     *("paste", "__self"),  # the code that Jinja generates
     *("_srcfile", "logMultiprocessing", "logProcesses", "logThreads"),  # logging
-    *("intercept_service", "package", "isolation_level"),  # grpc; protobuf; sqlite3
+    *("intercept_service", "isolation_level"),  # grpc; sqlite3
     "read_max_bytes",  # connectrpc
     *("read_pickled", "load_pickled"),  # evaluation processes, by name
     *("roles", "users", "kwarg_op"),  # parameters of actions that have no effect here

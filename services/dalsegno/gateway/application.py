@@ -14,9 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.calls import Calls
 from dalsegno.gateway.draining import Receive, Send, drained
-from dalsegno.gateway.forwarding import Forwarder
+from dalsegno.gateway.forwarding import PUBLIC, Forwarder
 from dalsegno.gateway.hooks import Hooks
 from dalsegno.gateway.messages import CODECS, READ_BYTES, Gzip
+from dalsegno.gateway.openapi import document
 from dalsegno.gateway.responses import Response, json_response, refusal
 
 HEALTH_S = 1.0
@@ -85,6 +86,9 @@ class Application:
         if method == "OPTIONS":
             await self._access.preflight(headers).send(send)
             return
+        if path == "/openapi.json" and method in ("GET", "HEAD"):
+            await _openapi().send(send)
+            return
         if path.startswith("/hooks/"):
             await (await self._hooks.answer(scope, headers, receive)).send(send)
             return
@@ -119,6 +123,11 @@ def _with_headers(send: Send, more: tuple[tuple[str, str], ...]) -> Send:
         await send(message)
 
     return sent
+
+
+def _openapi() -> Response:
+    written = document(tuple(service.full_name for service in PUBLIC))
+    return Response(200, written, (("content-type", "application/json"),))
 
 
 def _not_found() -> Response:

@@ -52,11 +52,15 @@ def _name_of(written: bytes) -> str:
     return str(FileDescriptorProto.FromString(written).name)
 
 
+def read_protos() -> FileDescriptorSet:
+    """Return our protos with their comments, as scripts/build_stubs.py writes them."""
+    return FileDescriptorSet.FromString(files("dalsegno.v1").joinpath("descriptors.binpb").read_bytes())
+
+
 @lru_cache(maxsize=1)
 def _commented() -> Mapping[str, bytes]:
-    """Return our protos with their comments by file name, as scripts/build_stubs.py writes them."""
-    found = FileDescriptorSet.FromString(files("dalsegno.v1").joinpath("descriptors.binpb").read_bytes())
-    return {file.name: file.SerializeToString() for file in found.file}
+    """Return our protos by file name."""
+    return {file.name: file.SerializeToString() for file in read_protos().file}
 
 
 @lru_cache(maxsize=1)
