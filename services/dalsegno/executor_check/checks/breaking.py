@@ -70,7 +70,7 @@ CHECKS = (
     ),
     Check(
         "reconnect-has-pauses",
-        "ExecutorService.Connect: after UNAVAILABLE an executor connects again, with pauses between.",
+        "README, Writing an executor: after a break it opens the stream again, with pauses that grow.",
         (Refuse(1.0, at_most=20), Connect(), SAME, InFlight(())),
     ),
     Check(
@@ -102,7 +102,8 @@ CHECKS = (
     ),
     Check(
         "silent-engine-is-left",
-        "Welcome.lease: an engine that sends nothing for this time is gone: the executor opens a new stream.",
+        "Welcome.lease: an engine that is silent for as long is gone: the executor cancels the call and opens a new "
+        "stream.",
         (
             *(Connect(heartbeat_s=0.3, lease_s=1.0, beats=False), _sleep("a", 0.3), Outcome("a")),
             *(Connect(within_s=5, ends_open=False), SAME, InFlight(("a",)), Outcome("a"), Acknowledge("a")),

@@ -74,7 +74,7 @@ CHECKS = (
     ),
     Check(
         "acknowledgement-of-nothing",
-        "Ack: messages may come twice; one for what the executor has not changes nothing.",
+        "Ack: the executor may delete the outcome; an Ack for what it does not have changes nothing.",
         (_echo("a"), Outcome("a"), Acknowledge("a"), Acknowledge("a"), Acknowledge("a", delivery=7), *_ALIVE),
     ),
     Check(
@@ -124,7 +124,7 @@ CHECKS = (
     ),
     Check(
         "delivery-comes-twice-while-it-runs",
-        "ExecutorService: messages may come twice; a delivery is run once and has one outcome.",
+        "RunAction: it may come twice: an executor runs a delivery once, and it has one outcome.",
         (
             Run(Order("a", "sleep", {"seconds": 0.3}), copies=2),
             *(Outcome("a"), Quiet("a", 0.4), Acknowledge("a"), *_ALIVE),
@@ -132,12 +132,12 @@ CHECKS = (
     ),
     Check(
         "delivery-comes-twice-after-its-end",
-        "ExecutorService: a delivery whose outcome is not acknowledged is not run again: its outcome is sent again.",
+        "RunAction: it may come twice: an executor sends its outcome again if it has one.",
         (_echo("a"), Outcome("a"), _echo("a"), Outcome("a", nth=2), Acknowledge("a"), *_ALIVE),
     ),
     Check(
         "newer-delivery-replaces",
-        "RunAction.delivery: only the outcome of the current delivery is valid.",
+        "RunAction: a newer delivery of an action execution replaces an older one, which the executor stops.",
         (_sleep("a", 0.5), _echo("a", delivery=2), Outcome("a", delivery=2, result="a"), Acknowledge("a", delivery=2)),
     ),
 )

@@ -75,7 +75,7 @@ CHECKS = (
     ),
     Check(
         "action-may-be-unknown",
-        "ExecutorService: each RunAction is reported; an action that is not served fails.",
+        "RunAction: each is reported; an action that the executor does not serve it reports as FAILED.",
         (
             Run(Order("a", "check.nobody-serves-this")),
             Outcome("a", (FAILED,), problem=_find_no_error),
@@ -84,7 +84,7 @@ CHECKS = (
     ),
     Check(
         "input-may-be-unfit",
-        "ExecutorService: each RunAction is reported, also one whose input the action does not accept.",
+        "RunAction: each is reported, also one whose input the action does not accept.",
         (
             Run(Order("a", "sleep", {"seconds": "soon"})),
             Outcome("a", (FAILED,), problem=_find_no_error),
