@@ -18,7 +18,7 @@ from dalsegno.executor_check.child import Child
 from dalsegno.executor_check.engine import CannotListen, Engine
 from dalsegno.executor_check.player import Played, Verdict, play_all
 from dalsegno.executor_check.report import tell_check, tell_end, tell_list, write_junit
-from dalsegno.executor_check.scene import ROLES, Scene
+from dalsegno.executor_check.scene import ROLES, NobodyConnects, Scene
 
 PASSED, FAILED, USAGE, UNUSABLE, INTERRUPTED = 0, 1, 2, 3, 130
 """The exit codes. UNUSABLE: the check could not be made."""
@@ -119,7 +119,7 @@ async def _run(settings: Settings) -> int:
         async for each in play_all(settings.checks, Scene(engine, second, child, settings.names)):
             played.append(each)
             print(tell_check(each), flush=True)
-    except (CannotListen, OSError) as error:
+    except (CannotListen, NobodyConnects, OSError) as error:
         print(f"the check cannot be made: {error}", file=sys.stderr)
         return UNUSABLE
     finally:

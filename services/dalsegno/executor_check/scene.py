@@ -34,6 +34,10 @@ class Skipped(Exception):
     """The check does not apply to this executor, for this reason."""
 
 
+class NobodyConnects(Exception):
+    """There is no executor to check."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """An action to hand out."""
@@ -75,6 +79,11 @@ class Scene:
         if self._line is None:
             raise Unmet("a stream", "none is open")
         return self._line
+
+    @property
+    def has_connected(self) -> bool:
+        """Return whether an executor has ever opened a stream."""
+        return self._line is not None
 
     @property
     def is_open(self) -> bool:

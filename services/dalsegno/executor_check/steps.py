@@ -16,12 +16,14 @@ from itertools import pairwise
 import grpc
 
 from dalsegno.executor_check.line import Key, Line, describe, with_unknown_field
-from dalsegno.executor_check.scene import Order, Scene, Skipped, Unmet
+from dalsegno.executor_check.scene import NobodyConnects, Order, Scene, Skipped, Unmet
 from dalsegno.rpc.convert import duration
 from dalsegno.v1 import executor_service_pb2 as wire
 
 SOON_S = 5.0
 RECONNECTED_S = 15.0
+FIRST_S = 60.0
+"""How long the first stream may take: somebody may have to start the executor."""
 
 
 def name_of(outcome: wire.TaskOutcome.ValueType) -> str:
@@ -55,10 +57,22 @@ class Connect:
         if self.ends_open and scene.is_open:
             scene.line.end(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
         await scene.child.start()
-        line = await scene.engine.next_line(self.within_s)
-        if line is None:
-            raise Unmet(f"a stream within {self.within_s:g} s", "none")
-        await self.greet(scene, line)
+        await self.greet(scene, await self._next_line(scene))
+
+    async def _next_line(self, scene: Scene) -> Line:
+        """Return the next stream. Raises Unmet, or NobodyConnects if there has never been one."""
+        within_s = self.within_s if scene.has_connected else FIRST_S
+        ends_s = time.monotonic() + within_s
+        came = "none"
+        while (left_s := ends_s - time.monotonic()) > 0:
+            if (line := await scene.engine.next_line(min(left_s, 0.5))) is not None:
+                return line
+            if scene.child.is_given and not scene.child.is_running:
+                came = f"its process has ended with exit code {await scene.child.wait(0)}"
+                break
+        if scene.has_connected:
+            raise Unmet(f"a stream within {within_s:g} s", came)
+        raise NobodyConnects(f"no executor has connected to {scene.engine.address} within {within_s:g} s: {came}")
 
     async def greet(self, scene: Scene, line: Line) -> None:
         """Make a stream the present one, and answer its Hello."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -83,15 +82,18 @@ def test_a_wrong_option_says_what_is_right(
     assert told in capsys.readouterr().err
 
 
-def test_an_address_that_is_taken_and_a_command_that_is_not_there_are_told(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--", "no-such-program"), "no-such-program"),
+        (("--", "false"), "no executor has connected to"),
+        (("--", "false"), "its process has ended with exit code 1"),
+        (("--second", "nowhere:0", "--listen", "192.0.2.1:1"), "192.0.2.1:1"),
+    ],
+)
+def test_a_check_that_cannot_be_made_is_no_failed_check(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit code is 3: the check could not be made."""
-
-    async def listen(address: str) -> int:
-        host, _, port = address.rpartition(":")
-        async with await asyncio.start_server(lambda reader, writer: None, host, int(port)):
-            return await asyncio.to_thread(main, ["--listen", address])
-
-    assert main(["--listen", free_address(), "--", "no-such-program"]) == UNUSABLE
-    assert "no-such-program" in capsys.readouterr().err
+    """The exit code is 3, and the reason is told at once: an address, a program that is not there or ends."""
+    assert main(["--listen", free_address(), *arguments]) == UNUSABLE
+    assert told in capsys.readouterr().err
