@@ -16,6 +16,7 @@ from dalsegno.definitions.problems import EXPRESSION, SEMANTIC, SYNTAX, Guess, P
 from dalsegno.expressions.inspection import find_unknown, known_names
 from dalsegno.expressions.language import Language
 from dalsegno.expressions.unknown import Unknown
+from dalsegno.workflow.targets import UnfitTarget, parse_target
 
 NAME_LENGTH_MAX = 255
 
@@ -134,6 +135,16 @@ class Forms:
             return value
         self.fault(path, "must not be empty" if value == "" else f"must be text, not {shown(value)}")
         return None
+
+    def target(self, value: object, path: Path) -> str | None:
+        """Return the target of a task, checked unless an expression gives it."""
+        text = self.text(value, path)
+        if text is not None and "<%" not in text and "{{" not in text:
+            try:
+                parse_target(text)
+            except UnfitTarget as error:
+                self.fault(path, str(error), "target: zone=north")
+        return text
 
     def word(self, value: object, words: Mapping[str, _Meaning], path: Path) -> _Meaning | None:
         """Return the meaning of one of these words."""

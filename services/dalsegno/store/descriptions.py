@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 
 import msgspec
 
@@ -12,6 +11,7 @@ from dalsegno.store.records import AttemptRow, SessionRow
 from dalsegno.store.store import Queries
 from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.targets import is_meant
 
 INPUTS_READ = 100
 """For this many attempts of one list the input is read, to find out whether a connected executor accepts it."""
@@ -60,14 +60,6 @@ def read_description(text: str) -> ActionDescription:
         answer_key=described.get("answer_key", ""),
         digest=digest_of(text),
     )
-
-
-def is_meant(target: str, executor_id: str, labels: Mapping[str, str]) -> bool:
-    """Return whether a task's `target` names this executor: its id, a label's value, or `key=value`."""
-    if not target or target == executor_id or target in labels.values():
-        return True
-    key, sign, value = target.partition("=")
-    return bool(sign) and labels.get(key) == value
 
 
 class Serving:

@@ -38,7 +38,7 @@ def read_revert(reader: Reader, value: object, path: Path) -> Revert | None:
 
 
 def _read_target(reader: Reader, value: object, path: Path) -> Template | None:
-    text = reader.text(value, path)
+    text = reader.target(value, path)
     return None if text is None else reader.template(text, path)
 
 

@@ -89,7 +89,7 @@ def read_task(reader: Reader, name: str, data: object, path: Path, *, reverse: b
     call = _read_call(reader, data, path)
     checkpoint = read_checkpoint(reader, data, path)
     keep_result = reader.boolean(data["keep-result"], (*path, "keep-result")) if "keep-result" in data else None
-    target = reader.text(data["target"], (*path, "target")) if "target" in data else None
+    target = reader.target(data["target"], (*path, "target")) if "target" in data else None
     task = Task(
         name=name,
         action=call.action,

@@ -91,6 +91,7 @@ class _Compiler:
             is_in_cycle=name in self._graph.cyclic,
             policies=self._policies(read),
             safe_rerun=self._optional(read.safe_rerun, (*read.path, "safe-rerun")),
+            target=self._optional(read.target, (*read.path, "target")),
             checkpoint=self._checkpoint(read),
             revert=self._revert(read.revert),
             spec={**read.data, "name": name},

@@ -118,6 +118,7 @@ class ReadTask:
     delay: Any = None
     retry: Retries | None = None
     safe_rerun: Any = None
+    target: Any = None
     checkpoint: WrittenCheckpoint | None = None
     revert: ReadRevert | None = None
     references: tuple[Reference, ...] = ()

@@ -42,7 +42,7 @@ def read_revert(
     if "safe-rerun" in keys:
         references += read_safe_rerun(reader, keys["safe-rerun"], (*path, "safe-rerun"))
     if "target" in keys:
-        reader.text(keys["target"], (*path, "target"))
+        reader.target(keys["target"], (*path, "target"))
         references += reader.references(keys["target"], (*path, "target"))
     if "publish" in keys:
         reader.mapping(keys["publish"], (*path, "publish"))

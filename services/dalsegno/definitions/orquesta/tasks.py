@@ -22,9 +22,9 @@ from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.problems import Path, shown
 
 _KEYS = dict.fromkeys(
-    ("action", "input", "with", "join", "delay", "retry", "next", "safe-rerun", "checkpoint", "revert")
+    ("action", "input", "with", "join", "delay", "retry", "next", "safe-rerun", "target", "checkpoint", "revert")
 )
-"""Orquesta's keys, and three that only this engine has."""
+"""Orquesta's keys, and four that only this engine has."""
 
 _ITEMS_KEYS = dict.fromkeys(("items", "concurrency"))
 _TRANSITION_KEYS = dict.fromkeys(("when", "publish", "do"))
@@ -52,6 +52,9 @@ def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
     call, named = read_call(reader, data, path, (*path, "action"))
     if "safe-rerun" in data:
         named += read_safe_rerun(reader, data["safe-rerun"], (*path, "safe-rerun"))
+    if "target" in data:
+        reader.target(data["target"], (*path, "target"))
+        named += reader.references(data["target"], (*path, "target"))
     checkpoint, of_checkpoint = read_checkpoint(reader, data, path)
     revert, of_revert = read_revert(reader, data, path)
     return ReadTask(
@@ -64,6 +67,7 @@ def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
         delay=data.get("delay"),
         retry=read_retry(reader, data["retry"], (*path, "retry")) if "retry" in data else None,
         safe_rerun=data.get("safe-rerun"),
+        target=data.get("target"),
         checkpoint=checkpoint,
         revert=revert,
         references=(*references, *named, *of_checkpoint, *of_revert),

@@ -28,6 +28,7 @@ from dalsegno.workflow.identity import AttemptKey, attempt_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, Refused, Violation
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
+from dalsegno.workflow.targets import UnfitTarget, parse_target
 from dalsegno.workflow.value import Value
 
 TIMEOUT_S_MAX = 10 * 365 * 24 * 3600.0
@@ -105,6 +106,10 @@ def _terms(fields: Fields, request: RunRequest) -> dict[str, object]:
             terms["retry"] = {"count": request.retry.count, "delay_s": delay_s}
     if fields.text("target", request.target, TARGET_LENGTH):
         terms["target"] = request.target
+        try:
+            parse_target(request.target)
+        except UnfitTarget as error:
+            fields.refuse("target", str(error))
     return terms
 
 

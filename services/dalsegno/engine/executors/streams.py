@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 
 from dalsegno.rpc import convert, sizes
-from dalsegno.store.descriptions import is_meant
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.model import ActionDescription
+from dalsegno.workflow.targets import is_meant
 
 FRAME_BYTES = 40
 """The maximum size of an item in a message in addition to its own, with the time that it has left, in bytes."""

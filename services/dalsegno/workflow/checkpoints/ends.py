@@ -11,6 +11,7 @@ from operator import attrgetter
 from dalsegno.workflow.model import Revert, RevertWhen
 from dalsegno.workflow.records import Attempt, End, TaskExecution
 from dalsegno.workflow.running import adhoc, items
+from dalsegno.workflow.running.launching import read_target
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, context_out
 from dalsegno.workflow.scope import Template
@@ -100,7 +101,7 @@ def call(step: Step, undo: Undo, failure: str, given: Value | None = None) -> Ca
         raise HardFailure(f"the input of a revert action must be a dict, not {found!r:.100}")
     action = adhoc.resolve(step, str(revert.action.evaluate(scope)), found, scope)
     safe = action.description.safe_to_rerun if revert.safe_rerun is None else bool(revert.safe_rerun.evaluate(scope))
-    target = "" if revert.target is None else str(revert.target.evaluate(scope) or "")
+    target = "" if revert.target is None else read_target(revert.target.evaluate(scope))
     timeout_s = seconds(revert.timeout_s, scope, "timeout") or None
     return Call(action, made(action.input), safe, target, timeout_s)
 

@@ -17,6 +17,7 @@ from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import Constant, EvaluationError, Template
 from dalsegno.workflow.states import AttemptState, TaskState
+from dalsegno.workflow.targets import UnfitTarget, parse_target
 from dalsegno.workflow.value import Value, made
 
 DEPTH_MAX = 500
@@ -196,7 +197,7 @@ def _add_action(
         safe = bool(spec.safe_rerun.evaluate(task_view(step, task, extra)))
     elif step.execution.created.safe_rerun is not None:
         safe = step.execution.created.safe_rerun
-    target = "" if spec.target is None else str(spec.target.evaluate(task_view(step, task, extra)) or "")
+    target = "" if spec.target is None else read_target(spec.target.evaluate(task_view(step, task, extra)))
     comment, actor = launched(step, task)
     step.change(
         AttemptAdded(
@@ -215,6 +216,16 @@ def _add_action(
             at_s=step.at_s,
         )
     )
+
+
+def read_target(value: object) -> str:
+    """Return the target that an expression gives. Raises HardFailure for one that means nothing."""
+    text = str(value or "")
+    try:
+        parse_target(text)
+    except UnfitTarget as error:
+        raise HardFailure(f"the target: {error}") from None
+    return text
 
 
 def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dict[str, object]) -> bool:
