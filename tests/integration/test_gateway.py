@@ -222,6 +222,21 @@ async def test_only_named_origins_may_call(gateway: Service) -> None:
     assert asked.headers["access-control-allow-headers"] == "content-type"
 
 
+async def test_tags_of_other_sites_learn_nothing(gateway: Service) -> None:
+    """A tag sends no origin, and its page hears whether there was an answer; links and one's own pages are served."""
+    read = f"{at(gateway, 'SystemService/GetServerInfo')}?encoding=json&message=%7B%7D"
+    for site, kind, status in (
+        ("cross-site", "image", 403),
+        ("cross-site", "object", 403),
+        ("same-site", "script", 403),
+        ("cross-site", "document", 200),
+        ("same-origin", "empty", 200),
+        ("none", "document", 200),
+    ):
+        asked = await curl(read, "-H", f"sec-fetch-site: {site}", "-H", f"sec-fetch-dest: {kind}")
+        assert asked.status == status, (site, kind)
+
+
 async def test_metadata_passes_both_ways(system: System, gateway: Service) -> None:
     """The request id and the actor reach the api; the id comes back, also with an error; cookies stay behind."""
     told = ("-H", "x-request-id: from-outside", "-H", "x-dalsegno-actor: ada", "-H", "cookie: a=b")

@@ -35,10 +35,19 @@ class Access:
         if not self._is_served(_name_of(host)):
             told = f"the host {host!r} is not served here: the operator names hosts with --host-names"
             return refusal(403, Code.PERMISSION_DENIED, told)
-        if origin is None or origin.lower() == f"{scheme}://{host.lower()}" or self._is_allowed(origin):
+        if origin is None:
+            return self._refuse_embedding(headers)
+        if origin.lower() == f"{scheme}://{host.lower()}" or self._is_allowed(origin):
             return None
         told = f"the origin {origin!r} may not call this gateway: the operator names origins with --cors-origins"
         return refusal(403, Code.PERMISSION_DENIED, told, ("vary", "Origin"))
+
+    def _refuse_embedding(self, headers: Mapping[str, str]) -> Response | None:
+        """Refuse what a tag of a foreign page asks for: the page cannot read it, but is told whether it was found."""
+        foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        if not foreign or headers.get("sec-fetch-dest") == "document" or "*" in self._origins:
+            return None
+        return refusal(403, Code.PERMISSION_DENIED, "pages of other sites may not embed what is here")
 
     def headers(self, headers: Mapping[str, str]) -> Headers:
         """Return what a page of a named origin needs in a response, so that it can read it."""
