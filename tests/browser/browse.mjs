@@ -143,22 +143,27 @@ async function rebound() {
   return { post: await ask(page, METHOD, JSON_POST), read: await ask(page, READ) };
 }
 
-// A page of another origin, by requests that the browser asks about first, that it does not, and by a tag.
+// A page of another origin: requests that the browser asks about first, that it sends at once, and what a tag tells of them.
 async function foreign() {
   const page = await context.newPage();
   await page.goto(settings.page.replace('localhost', settings.hosts[1]));
   const { gateway } = settings;
-  const tag = (url) => page.evaluate((url) => new Promise((resolve) => {
-    const script = Object.assign(document.createElement('script'), { src: url });
-    script.onload = () => resolve('loaded');
-    script.onerror = () => resolve('failed');
-    document.head.append(script);
-  }), url);
+  const looked = (name) => {
+    const message = encodeURIComponent(JSON.stringify({ name }));
+    const url = `${gateway}/dalsegno.v1.WorkflowService/GetWorkflow?encoding=json&message=${message}`;
+    return page.evaluate((data) => new Promise((resolve) => {
+      const tag = Object.assign(document.createElement('object'), { data });
+      tag.onload = () => resolve('loaded');
+      tag.onerror = () => resolve('failed');
+      document.body.append(tag);
+    }), url);
+  };
   return {
     post: await ask(page, gateway + METHOD, JSON_POST),
     plain: await ask(page, gateway + METHOD, PLAIN_POST),
     read: await ask(page, gateway + READ),
-    tag: await tag(gateway + READ),
+    there: await looked('asks'),
+    missing: await looked('none'),
   };
 }
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.certificates import Certificate, make_certificate
-from tests.gateways import gateway_of, url_of
+from tests.gateways import JSON, PACKAGE, STREAM, Reply, curl, enveloped, gateway_of, messages_of, url_of
 from tests.integration.engines import until
 from tests.polyglot.modules import prepare
 from tests.polyglot.programs import ROOT, finish, start
@@ -208,7 +208,6 @@ async def seen(setting: Setting, steps: Steps) -> Seen:
                 browser.stdin.write(b"\n")
     finally:
         await ended(browser)
-    print({n: v["ms"] for n, v in json.loads(line).items()})
     return Seen(json.loads(line))
 
 
@@ -258,10 +257,50 @@ async def test_a_page_whose_name_comes_to_point_to_the_gateway_gets_nothing(seen
 
 
 async def test_a_page_of_another_origin_can_neither_call_nor_read(seen: Seen, setting: Setting) -> None:
-    """What the browser asks about first is not sent, what it sends at once is refused, and nothing is readable."""
+    """What the browser asks about first is not sent, and what it sends at once is refused: nothing is started."""
     found = seen.of("foreign")
     assert found["post"] == found["read"] == {"error": "TypeError: Failed to fetch"}
     assert (found["plain"]["type"], found["plain"]["text"]) == ("opaque", "")
-    assert found["tag"] == "failed"
-    origins = [line["origin"] for line in logged(setting.secure) if line["message"] == "refused"]
-    assert len(origins) >= 3
+    refused = [line.get("origin") for line in logged(setting.secure) if line["message"] == "refused"]
+    assert refused.count(setting.page.replace("localhost", "foreign.example.com").removesuffix("/page.html")) == 3
+
+
+async def test_a_page_of_another_origin_cannot_find_out_what_there_is(seen: Seen) -> None:
+    """A tag sends no Origin header and tells whether there was an answer: it is the same for any name."""
+    found = seen.of("foreign")
+    assert (found["there"], found["missing"]) == ("failed", "failed")
+
+
+async def test_the_same_by_curl(setting: Setting) -> None:
+    """Start, watch by eleven, abort, complete, read violations, and be refused: over HTTP/2 with TLS."""
+
+    async def ask(method: str, message: object, *more: str, seconds: float = 20.0) -> Reply:
+        stream = method.endswith("/WatchExecution")
+        body = enveloped(message) if stream else json.dumps(message).encode()
+        at = f"https://localhost:{setting.secure.port}{PACKAGE}{method}"
+        kind = STREAM if stream else JSON
+        return await curl(at, *kind, "--cacert", str(setting.certificate.authority), *more, body=body, seconds=seconds)
+
+    started = await ask("ExecutionService/StartExecution", {"workflow": "asks", "input": '{"count": 1}'})
+    assert (started.status, started.version) == (200, "2")
+    id = started.json["execution"]["id"]
+    await setting.system.until(id, lambda change: change.attempt_moved.delegated)
+    whole = {"executionId": id, "fromFirstChange": True}
+    watchers = [asyncio.create_task(ask("ExecutionService/WatchExecution", whole)) for _ in range(11)]
+    await ask("ExecutionService/WatchExecution", whole, seconds=1.0)
+    await until(lambda: setting.watches(id, "CANCELLED") > 0)
+    assert state_of(await setting.system.get(id)) == "RUNNING"
+    waiting = await ask("ActionService/ListActionExecutions", {"executionId": id, "filter": "delegated=true"})
+    (action,) = waiting.json["actionExecutions"]
+    answer = {"actionExecutionId": action["id"], "outcome": "COMPLETION_OUTCOME_SUCCEEDED", "result": "1"}
+    assert (await ask("ActionService/CompleteAction", answer)).status == 200
+    for reply in await asyncio.gather(*watchers):
+        changes = [change for each in messages_of(reply.frames) for change in each["changes"]["changes"]]
+        assert [int(change["sequence"]) for change in changes] == list(range(1, len(changes) + 1))
+        assert changes[-1]["executionMoved"]["state"] == "EXECUTION_STATE_SUCCESS"
+    wrong = await ask("ExecutionService/StartExecution", {"input": "[1"})
+    (violations,) = [each["debug"]["fieldViolations"] for each in wrong.json["details"] if "BadRequest" in each["type"]]
+    assert [each["field"] for each in violations] == ["workflow", "input"]
+    for header in ("host: rebound.example.com", "origin: http://foreign.example.com"):
+        refused = await ask("ExecutionService/StartExecution", {"workflow": "asks"}, "-H", header)
+        assert (refused.status, refused.json["code"]) == (403, "permission_denied")
