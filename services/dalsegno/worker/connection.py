@@ -29,6 +29,8 @@ class Connection:
         self._stream: Stream | None = None
         self._retry_s = RETRY_FIRST_S
         self._released = False
+        self._reason = ""
+        """Why the last stream was not welcomed."""
         self._rival_of = ""
         """The engine that uses the stream of another of its addresses; empty for none."""
 
@@ -54,6 +56,7 @@ class Connection:
             self._stream = None
             if stream.welcomed:
                 self._retry_s = RETRY_FIRST_S
+            self._explain(stream)
             if ended is Ended.SUPERSEDED:
                 _log.error("another process is executor %s now: this one ends", self._session.executor_id)
                 self._session.superseded.set()
@@ -65,6 +68,13 @@ class Connection:
                 return
             elif not (self._session.leaving and ended is Ended.CLOSED):
                 await self._pause()
+
+    def _explain(self, stream: Stream) -> None:
+        """Log why the engine cannot be reached, or does not take this executor; the same reason once."""
+        reason = "" if stream.welcomed or self._session.leaving else stream.reason
+        if reason and reason != self._reason:
+            _log.warning("no work from the engine at %s, which is tried again: %s", self._engine, reason)
+        self._reason = reason
 
     def stop_taking(self) -> None:
         """End the stream without giving back what runs, and open one without credit.

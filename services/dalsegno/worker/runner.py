@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from dalsegno.actions.action import ActionContext, ActionFailed
@@ -64,8 +64,6 @@ class Run:
     """Why it was stopped; empty if it was not."""
     late: bool = False
     """Whether its deadline stopped it."""
-    told: deque[TaskDone] = field(default_factory=deque)
-    """Progress that is not forwarded yet."""
     reported: bool = False
     """Whether its outcome has been reported, or must not be reported."""
 
@@ -99,6 +97,8 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._runs: dict[str, Run] = {}
         self._leftovers: set[Run] = set()
+        self._told: deque[tuple[Run, TaskDone]] = deque()
+        self._is_telling = False
         self._pace = pace
         self._note_start = note_start
         self._waiting: dict[Run, tuple[AnyAction, float | None]] = {}
@@ -245,20 +245,19 @@ class Runner:
         self._hear(run, describe_progress(text, fraction))
 
     def _hear(self, run: Run, progress: TaskDone) -> None:
-        run.told.append(progress)
-        if len(run.told) == 1:  # otherwise the event loop is awake already: an action may report without a pause
+        self._told.append((run, progress))
+        if not self._is_telling:  # otherwise the event loop is awake already: an action may report without a pause
+            self._is_telling = True
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._tell_progress, run)
+                self._loop.call_soon_threadsafe(self._tell_progress)
 
-    def _tell_progress(self, run: Run) -> None:
-        for _ in range(len(run.told)):
-            progress = run.told[0]
+    def _tell_progress(self) -> None:
+        self._is_telling = False  # before the look, so that nothing is missed
+        for _ in range(len(self._told)):
+            run, progress = self._told.popleft()
             progress.action_execution_id, progress.delivery = run.order.action_execution_id, run.order.delivery
             if not run.reported:
                 self._tell(progress, run)
-            run.told.popleft()
-        if run.told:
-            self._loop.call_soon(self._tell_progress, run)
 
     def _keep(self, run: Run, timeout_s: float | None) -> None:
         key = run.order.action_execution_id, run.order.delivery
@@ -315,7 +314,8 @@ class Runner:
             run.timer.cancel()
         if run.reported:
             return
-        self._tell_progress(run)  # what it reported before its end is told before it
+        if self._told:
+            self._tell_progress()  # what it reported before its end is told before it
         run.reported = True
         done.action_execution_id = order.action_execution_id
         done.delivery = order.delivery

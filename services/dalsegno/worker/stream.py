@@ -72,7 +72,8 @@ class Stream:
         self._goodbye: Goodbye | None = None
         self._goodbye_by_s = 0.0
         self._closed = False
-        self._reason = ""
+        self.reason = ""
+        """Why it ended; empty while it is open, and when it ended in order."""
         self.engine_id = ""
         """The engine that sent Welcome."""
         self._has_left = False
@@ -121,7 +122,7 @@ class Stream:
             self._disconnect()
             self._ended.set()
             await asyncio.gather(*helpers, return_exceptions=True)
-        _log.info("stream ended: %s", ended.value, extra={"engine": self._engine, "reason": self._reason})
+        _log.info("stream ended: %s", ended.value, extra={"engine": self._engine, "reason": self.reason})
         return ended
 
     async def _read_end(self) -> Ended:
@@ -134,7 +135,7 @@ class Stream:
         return Ended.CLOSED if self._closed else Ended.BROKEN
 
     def _read_end_error(self, error: grpc.aio.AioRpcError) -> Ended:
-        self._reason = f"{error.code().name}: {error.details()}"
+        self.reason = f"{error.code().name}: {error.details()}"
         if error.code() is grpc.StatusCode.ABORTED:
             return Ended.REPLACED if read_failure(error).reason == "STREAM_SUPERSEDED" else Ended.SUPERSEDED
         return Ended.CLOSED if self._closed else Ended.BROKEN
@@ -173,7 +174,7 @@ class Stream:
     async def leave(self) -> None:
         """Take nothing more from the engine, which has ended, and end the stream."""
         self._has_left = True
-        self._reason = "another engine says that this one has ended"
+        self.reason = "another engine says that this one has ended"
         self._call.cancel()
         await self._ended.wait()
 
@@ -199,7 +200,7 @@ class Stream:
         self._silence_s = max(lease_s, 3 * self._heartbeat_s)
         self._engine_offset_s = convert.seconds_of(welcome.now) - time.monotonic()
         if self._session.has_ended(welcome.engine_id):
-            self._reason = "this engine has ended"
+            self.reason = "this engine has ended"
             self._has_left = True
             self._call.cancel()
             return
@@ -237,7 +238,7 @@ class Stream:
             _log.debug("%s: writing ended: %s", self._engine, error)
         except Exception:
             _log.exception("%s: a message could not be written", self._engine)
-            self._reason = "a message could not be written"
+            self.reason = "a message could not be written"
             self._call.cancel()  # otherwise the reader waits without a limit
 
     def _hello(self) -> Hello:
@@ -291,7 +292,7 @@ class Stream:
             self._wake.set()
             # Earlier than required, because messages are delayed under load.
             await asyncio.sleep(min(0.8 * self._heartbeat_s, self._silence_s / 3))
-        self._reason = f"no message for {self._silence_s:.1f} s"
+        self.reason = f"no message for {self._silence_s:.1f} s"
         self._call.cancel()
 
 

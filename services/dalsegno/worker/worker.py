@@ -35,6 +35,7 @@ from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import Server
 from dalsegno.worker import isolation
 from dalsegno.worker.connection import Connection
+from dalsegno.worker.loop_watch import LoopWatch
 from dalsegno.worker.metrics import Metrics
 from dalsegno.worker.pace import Pace
 from dalsegno.worker.session import Session
@@ -137,12 +138,14 @@ class Worker:
                 Connection(session, *each) for session in sessions for each in zip(self.engines, channels, strict=True)
             ]
             tasks = [asyncio.create_task(each.run()) for each in self._connections]
+            watch = LoopWatch()
             _log.info("started", extra={"executor": self.id, "engines": ", ".join(self.engines)})
             try:
                 await self._until_stopped(server)
                 _log.info("stopping", extra={"executor": self.id})
                 await self._leave(tasks)
             finally:
+                watch.stop()
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -89,6 +90,74 @@ async def test_what_takes_longer_than_the_grace_is_given_back(engine: Engine, st
     assert line.in_flight == [("e.1.0.1", 1)]
     assert (await line.next("goodbye")).release
     assert await asyncio.wait_for(process.wait(), 5) == 0
+
+
+async def test_the_second_signal_does_not_wait(engine: Engine, start: Start) -> None:
+    """The first SIGTERM waits for what runs, the second gives it back at once."""
+    process = await start("--grace-s", "60")
+    line = await engine.line(20)
+    await line.run(order(1, "std.sleep", '{"seconds": 60}'), order(2))
+    await line.acknowledge(*await line.outcomes(1))
+
+    process.send_signal(signal.SIGTERM)
+    await line.next("goodbye")
+    line = await engine.line()
+    await line.silence("goodbye", 0.5)
+    process.send_signal(signal.SIGTERM)
+
+    assert (await line.next("goodbye")).release
+    assert await asyncio.wait_for(process.wait(), 5) == 0
+
+
+STUCK = """
+import asyncio, sys, time
+from dalsegno.worker import Worker, action
+
+@action("stuck.thread")
+def block() -> None:
+    time.sleep(60)
+
+@action("stuck.pool")
+async def block_elsewhere() -> None:
+    await asyncio.to_thread(time.sleep, 60)
+
+@action("stuck.task")
+async def ignore() -> None:
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+if __name__ == "__main__":
+    sys.exit(Worker(block, block_elsewhere, ignore, engine=sys.argv[1], id="stuck", grace_s=0.2).run())
+"""
+
+
+async def test_what_cannot_be_stopped_does_not_keep_a_worker_alive(engine: Engine, tmp_path: Path) -> None:
+    """Threads and tasks that go on after their cancel are given back, and the process ends without them."""
+    program = tmp_path / "stuck.py"
+    program.write_text(STUCK)
+    process = await asyncio.create_subprocess_exec(
+        *tied(sys.executable, str(program), engine.address), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        line = await engine.line(20)
+        await line.run(order(1, "stuck.thread"), order(2, "stuck.pool"), order(3, "stuck.task"), order(4, "none"))
+        await line.acknowledge(*await line.outcomes(1))
+
+        process.send_signal(signal.SIGTERM)
+        await line.next("goodbye")
+        line = await engine.line()
+        assert len(line.in_flight) == 3
+        assert (await line.next("goodbye")).release
+
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        _, told = await process.communicate()
+    assert b"still run: the process ends without them" in told
 
 
 async def test_an_executor_without_its_engine_leaves_too(engine: Engine, start: Start) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from types import ModuleType
 
 import grpc
@@ -11,7 +13,8 @@ import pytest
 from tests.unit.worker.scripted import Engine, order
 
 from dalsegno.actions import std
-from dalsegno.worker import Worker, action
+from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.worker import Worker, action, loop_watch
 
 StartWorker = Callable[..., tuple[Worker, asyncio.Task[bool]]]
 
@@ -141,3 +144,47 @@ def test_what_cannot_work_is_refused_at_once() -> None:
         Worker(greet, engine="localhost")
     with pytest.raises(ValueError, match="at least 1"):
         Worker(greet, slots=0)
+
+
+@action("test.block")
+async def block(seconds: float) -> str:
+    """Blocks the event loop, which no async action may."""
+    time.sleep(seconds)  # noqa: ASYNC251 (that is the point)
+    return "done"
+
+
+async def test_an_action_that_blocks_the_event_loop_is_named(
+    engine: Engine, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says where the loop is. The outcome arrives, also when the engine gave the stream up meanwhile."""
+    monkeypatch.setattr(loop_watch, "TICK_S", 0.05)
+    monkeypatch.setattr(loop_watch, "BLOCKED_S", 0.3)
+    engine.lease_s, engine.heartbeat_s = 0.6, 0.2
+    start_worker(block)
+    line = await engine.line()
+    await line.run(order(1, "test.block", '{"seconds": 1.5}'))
+    found: list[wire.TaskDone] = []
+    while not found:
+        with suppress(AssertionError, TimeoutError):
+            found = await line.outcomes(1, within_s=2)
+        if not found:
+            line = await engine.line()
+            assert line.in_flight == [("e.1.0.1", 1)]
+
+    assert found[0].result == '"done"'
+    (told,) = [each for each in caplog.records if "the event loop is blocked" in each.getMessage()]
+    assert f"block ({__file__}:" in told.calls  # type: ignore[attr-defined]
+
+
+async def test_a_worker_says_once_why_it_gets_no_work(
+    engine: Engine, start_worker: StartWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An engine that is not there, or that refuses the worker, is named with the reason."""
+    await engine.stop()
+    start_worker(greet)
+
+    await asyncio.sleep(1.0)
+
+    told = [each.getMessage() for each in caplog.records if "no work from the engine" in each.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith(f"no work from the engine at {engine.address}, which is tried again: UNAVAILABLE: ")
