@@ -10,13 +10,14 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import definitions, disturbances, endless, going_back, operations, profiles, workloads
+from tests.benchmarks import definitions, delegates, disturbances, endless, going_back, operations, profiles, workloads
 from tests.benchmarks.results import Result, describe_machine, find_commit, write_json, write_table
 from tests.benchmarks.services import running_services
 from tests.benchmarks.texts import LANGUAGES, Language
 
 NOTE = """cpu_s: processor time of engine, executor and api together, without the client (this program).
 W10: n canaries; wall_s is the longest that any of them took.
+W13: n delegates; p50_ms and p99_ms are of one completion, as a caller sees it.
 W12: n rounds so far, of which the last 1,000 are measured; p50_ms is the time of one of them."""
 WORKLOADS = {
     **workloads.WORKLOADS,
@@ -24,9 +25,10 @@ WORKLOADS = {
     "W10": disturbances.measure_disturbances,
     "W11": going_back.measure_going_back,
     "W12": endless.measure_endless,
+    "W13": delegates.measure_delegates,
 }
 EVERY = sorted([*WORKLOADS, "W6"], key=lambda name: int(name[1:]))
-LONG = {"W12"}
+LONG = {"W12", "W13"}
 """Run only when they are named."""
 
 
@@ -46,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("scripts/bench", description=__doc__)
-    parser.add_argument("--only", default="", metavar="W1,W3", help=f"some of {','.join(EVERY)}; otherwise all but W12")
+    several = f"some of {','.join(EVERY)}; otherwise all but {' and '.join(sorted(LONG))}"
+    parser.add_argument("--only", default="", metavar="W1,W3", help=several)
     languages = ",".join(LANGUAGES)
     parser.add_argument("--language", default=languages, metavar=languages, help="in which; otherwise in both")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
@@ -54,6 +57,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--definitions", action="store_true", help="what large definitions cost, instead")
     parser.add_argument("--profile", type=Path, metavar="DIR", help="record the services with py-spy, if there is one")
     parser.add_argument("--rounds", type=int, default=endless.ROUNDS, metavar="N", help="how often W12 goes round")
+    parser.add_argument("--waiting", type=int, default=delegates.WAITING, metavar="N", help="how many wait in W13")
     options = parser.parse_args(arguments)
     options.workloads = [name.strip().upper() for name in options.only.split(",") if name.strip()]
     unknown = set(options.workloads) - set(EVERY)
@@ -95,7 +99,11 @@ async def _measure_workload(options: argparse.Namespace, name: str, language: La
         services, client = await stack.enter_async_context(running_services())
         if options.profile:
             stack.enter_context(profiles.recorded(services.pids, options.profile, f"{name}-{language.name}"))
-        measure = partial(endless.measure_endless, rounds=options.rounds) if name == "W12" else WORKLOADS[name]
+        measure = WORKLOADS[name]
+        if name == "W12":
+            measure = partial(endless.measure_endless, rounds=options.rounds)
+        elif name == "W13":
+            measure = partial(delegates.measure_delegates, waiting=options.waiting)
         async for result in measure(services, client, language):
             results.append(result)
 

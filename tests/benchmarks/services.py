@@ -20,6 +20,8 @@ from tests.tied import tied
 
 from dalsegno.rpc.channel import open_channel
 from dalsegno.v1 import (
+    action_service_pb2,
+    action_service_pb2_grpc,
     execution_pb2,
     execution_service_pb2,
     execution_service_pb2_grpc,
@@ -41,6 +43,7 @@ class Client:
     def __init__(self, address: str) -> None:
         self._channel = open_channel(address)
         self._workflows = workflow_service_pb2_grpc.WorkflowServiceStub(self._channel)
+        self._actions = action_service_pb2_grpc.ActionServiceStub(self._channel)
         self._executions = execution_service_pb2_grpc.ExecutionServiceStub(self._channel)
 
     async def define(self, text: str, name: str = "") -> None:
@@ -163,6 +166,15 @@ class Client:
             if not answer.next_page_token:
                 return tasks
             request.page_token = answer.next_page_token
+
+    async def complete(self, action_execution_id: str) -> None:
+        """Complete an action that waits for a third party."""
+        request = action_service_pb2.CompleteActionRequest(
+            action_execution_id=action_execution_id,
+            outcome=action_service_pb2.COMPLETION_OUTCOME_SUCCEEDED,
+            result='{"approved": true}',
+        )
+        await self._actions.CompleteAction(request, timeout=READY_S)
 
     async def close(self) -> None:
         """Let the connection go."""

@@ -147,6 +147,18 @@ tasks:
 """
 
 
+ASKING = """\
+version: '2.0'
+asking:
+  tasks:
+    ask: {action: std.async_noop}
+"""
+ORQUESTA_ASKING = """\
+version: 1.0
+tasks:
+  ask: {action: std.async_noop}
+"""
+
 ENDLESS = """\
 version: '2.0'
 endless_round:
@@ -322,6 +334,8 @@ class Language:
     fan_out: str
     reversible_fan_out: str
     one_task: str
+    asking: str
+    """The workflow `asking`, which waits for a third party."""
     endless: tuple[tuple[str, str], ...]
     """The documents of the workflow `endless`, each with the name that it is created by."""
     echoes: str
@@ -342,6 +356,7 @@ LANGUAGES = {
         FAN_OUT,
         REVERSIBLE_FAN_OUT,
         ONE_TASK,
+        ASKING,
         (("", ENDLESS),),
         "output",
     ),
@@ -354,6 +369,7 @@ LANGUAGES = {
         ORQUESTA_FAN_OUT,
         ORQUESTA_REVERSIBLE_FAN_OUT,
         ORQUESTA_ONE_TASK,
+        ORQUESTA_ASKING,
         (("endless_round", ORQUESTA_ENDLESS_ROUND), ("endless", ORQUESTA_ENDLESS)),
         "message",
     ),

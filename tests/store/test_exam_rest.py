@@ -26,8 +26,10 @@ from dalsegno.store.records import (
 )
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.workflow.changes import AttemptMoved, Timer
+from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.events import PauseRequested, TaskDone, TaskOutcome, TimerFired
 from dalsegno.workflow.states import AttemptState
+from dalsegno.workflow.value import Value
 
 
 def _timer(name: str, due_s: float, execution_id: str = "e1") -> NewMessage:
@@ -265,6 +267,23 @@ def test_attempts_are_found_by_alias(store: Store) -> None:
         assert [each.execution_id for each in queries.aliased_attempts("order-17", "shop")] == ["e4"]
         assert queries.aliased_attempts("order-18", "") == []
         assert queries.aliased_attempts("", "") == []
+
+
+def test_small_journals_are_read_together(store: Store) -> None:
+    """Those that refer to no large value, whole and in order: replayed they give the executions."""
+    scenes = [add_task(start(f"e{number}"), 1, AttemptState.RUNNING) for number in (1, 2)]
+    save(store, *scenes)
+    save(store, scenes[0].do(AttemptMoved(key=(1, 0, 1), state=AttemptState.SUCCESS, at_s=4.0)))
+    large = add_task(start("e3"), 1, AttemptState.RUNNING)
+    large.do(AttemptMoved(key=(1, 0, 1), state=AttemptState.SUCCESS, result=Value(data="x" * 2_000), at_s=4.0))
+    save(store, large)
+    with store.write() as transaction:
+        found = transaction.plain_journals({"e1": 1, "e2": 1, "e3": 1, "gone": 1})
+        assert found.keys() == {"e1", "e2"}
+        for execution_id, texts in found.items():
+            changes = [change for text in texts for change in decode_changes(text, Texts())]
+            assert changes == transaction.changes_after(execution_id, 0)
+        assert transaction.plain_journals({}) == {}
 
 
 def test_a_heartbeat_is_kept_with_its_attempt(store: Store) -> None:

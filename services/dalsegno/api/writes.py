@@ -27,6 +27,9 @@ TOGETHER_BYTES = 1024 * 1024
 
 CALLS_MAX = 4
 """The maximum number of calls to the engine at once; further writes wait for the next batch."""
+FURTHER_LEAST = 25
+"""While a call is under way, another one is made for at least so many writes: the engine would take fewer as a batch of
+their own, which costs as much as these."""
 
 SLOW = frozenset({"create_definitions"})
 """Writes that take the engine longer: they are sent in calls of their own, so that no other write waits for them."""
@@ -68,7 +71,7 @@ class Writes:
             await self._call([pending])
         else:
             self._waiting.append(pending)
-            if len(self._calls) < CALLS_MAX:
+            if self._has_room:
                 loop.call_soon(self._send)
         response = await pending.answer
         if response.later:  # awaited in a separate call, without delaying other writes
@@ -81,9 +84,14 @@ class Writes:
         assert isinstance(answer, kind)
         return answer
 
+    @property
+    def _has_room(self) -> bool:
+        """Return whether a call may begin now."""
+        return not self._calls or (len(self._calls) < CALLS_MAX and len(self._waiting) >= FURTHER_LEAST)
+
     def _send(self) -> None:
-        """Send the waiting writes, unless the maximum number of calls is running."""
-        while self._waiting and len(self._calls) < CALLS_MAX:
+        """Send the waiting writes, unless as many calls are running as they are worth."""
+        while self._waiting and self._has_room:
             batch = [self._waiting.pop(0)]
             size = batch[0].size
             while self._waiting and len(batch) < TOGETHER_MAX:

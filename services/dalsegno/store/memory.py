@@ -56,7 +56,7 @@ from dalsegno.store.rows import (
 from dalsegno.store.snapshot import Message, Snapshot, Tables, is_hidden
 from dalsegno.store.store import Queries, StoreConflict, Transaction
 from dalsegno.workflow.changes import AnyChange
-from dalsegno.workflow.codec import Texts, decode_event, encode_event
+from dalsegno.workflow.codec import Texts, decode_event, encode_changes, encode_event
 from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import AnyEvent
 from dalsegno.workflow.identity import AttemptKey
@@ -173,6 +173,16 @@ class MemoryTransaction(MemoryDiscards):
         self, execution_id: str, revision: int, until: int | None = None
     ) -> list[AnyChange | Consolidated]:
         return self._snapshot.changes_after(execution_id, revision, until)
+
+    def plain_journals(self, first_sequences: Mapping[str, int]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for execution_id in first_sequences:
+            aside = Texts()
+            changes = self.changes_after(execution_id, 0)
+            written = encode_changes(changes, aside)
+            if changes and not aside:
+                found[execution_id] = [written]
+        return found
 
     def save_all(self, batch: Sequence[Saved], busy: Collection[str] = ()) -> dict[str, Removal]:
         rows: Any = gather(batch)

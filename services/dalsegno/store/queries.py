@@ -107,6 +107,14 @@ _READY_ATTEMPTS = sa.select(ATTEMPTS.c.execution_id).where(
 _WITH_READY = sa.select(EXECUTIONS.c.id).where(EXECUTIONS.c.id.in_(_IDS), _READY_ATTEMPTS.exists())
 _SHOWN_TASKS = shown_tasks(TASKS.c.execution_id, TASKS.c.number)
 _SHOWN_ATTEMPTS = shown_tasks(ATTEMPTS.c.execution_id, ATTEMPTS.c.task)
+_KEYS: sa.BindParameter[Any] = sa.bindparam("places", expanding=True)
+# These are made once, because making one takes longer than what it asks for a batch of completions.
+_TASKS_OF = sa.select(*columns(TaskRow, TASKS, False)).where(
+    sa.tuple_(TASKS.c.execution_id, TASKS.c.number).in_(_KEYS), _SHOWN_TASKS
+)
+_ATTEMPTS_OF = sa.select(*columns(AttemptRow, ATTEMPTS, True)).where(
+    sa.tuple_(ATTEMPTS.c.execution_id, *_ATTEMPT_KEY).in_(_KEYS), _SHOWN_ATTEMPTS
+)
 _TASK_COUNTS = (
     sa.select(TASKS.c.execution_id, TASKS.c.state, sa.func.count())
     .where(TASKS.c.execution_id.in_(_IDS), TASKS.c.superseded_by == "", _SHOWN_TASKS)
@@ -268,11 +276,9 @@ class SqlQueries:
         return found
 
     def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
-        place = sa.tuple_(TASKS.c.execution_id, TASKS.c.number)
         found: dict[tuple[str, int], TaskRow] = {}
         for some in _chunks(list(places), _PLACES):
-            statement = sa.select(*columns(TaskRow, TASKS, False)).where(place.in_(some), _SHOWN_TASKS)
-            rows = (TaskRow(*row) for row in self._connection.execute(statement))
+            rows = (TaskRow(*row) for row in self._connection.execute(_TASKS_OF, {"places": some}))
             found.update(((row.execution_id, row.number), row) for row in rows)
         return found
 
@@ -344,11 +350,9 @@ class SqlQueries:
         return fill(self._connection, row) if row is not None else None
 
     def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
-        place = sa.tuple_(ATTEMPTS.c.execution_id, *_ATTEMPT_KEY)
         found: list[AttemptRow] = []
         for some in _chunks([(execution_id, *key) for execution_id, key in places], _PLACES):
-            statement = sa.select(*columns(AttemptRow, ATTEMPTS, True)).where(place.in_(some), _SHOWN_ATTEMPTS)
-            found += (AttemptRow(*row) for row in self._connection.execute(statement))
+            found += (AttemptRow(*row) for row in self._connection.execute(_ATTEMPTS_OF, {"places": some}))
         return [fill(self._connection, row) for row in found]
 
     def attempt_count(self, execution_id: str, chosen: Filter) -> int:

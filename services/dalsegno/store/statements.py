@@ -140,6 +140,9 @@ class Statements:
     def _write_discards(self) -> None:
         mark, among = self._mark, self._among
         gone = f"{{}} <= {mark} AND NOT ({among('{}')})"
+        self.journals_of = (
+            f"SELECT execution_id, last, changes FROM journal WHERE {among('execution_id')} ORDER BY execution_id, last"
+        )
         self.journal_row_at = (
             f"SELECT last, first, entries, changes FROM journal WHERE execution_id = {mark} AND last >= {mark}"
             " ORDER BY last LIMIT 1"

@@ -328,6 +328,11 @@ class Transaction(Protocol):
         """
         ...
 
+    def plain_journals(self, first_sequences: Mapping[str, int]) -> dict[str, list[str]]:
+        """Return the whole journals of those of these executions that refer to no large value: the changes of each row
+        as JSON text. `first_sequences`: where the journal of each begins."""
+        ...
+
     def save_all(self, batch: Sequence[Saved], busy: Collection[str] = ()) -> dict[str, Removal]:
         """Store executions after their changes: rows, journal and large texts. Each occurs once in a batch.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,7 +27,7 @@ from dalsegno.store.records import (
 )
 from dalsegno.store.removal import Discards
 from dalsegno.store.row_batch import gather
-from dalsegno.store.rows import Cells
+from dalsegno.store.rows import Cells, digests
 from dalsegno.store.statements import OWNED, Statements
 from dalsegno.store.store import Queries, StoreConflict
 from dalsegno.store.tables import EXECUTIONS, METADATA, SESSIONS
@@ -84,6 +84,18 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
         self, execution_id: str, revision: int, until: int | None = None
     ) -> list[AnyChange | Consolidated]:
         return self._queries.changes_after(execution_id, revision, until)
+
+    def plain_journals(self, first_sequences: Mapping[str, int]) -> dict[str, list[str]]:
+        statements = self._statements
+        found: dict[str, list[str]] = {}
+        large: set[str] = set()
+        self._cursor.execute(statements.journals_of, (statements.list_of(first_sequences),))
+        for execution_id, last, changes in self._cursor.fetchall():
+            if digests(changes):
+                large.add(execution_id)
+            elif last >= first_sequences[execution_id]:
+                found.setdefault(execution_id, []).append(changes)
+        return {execution_id: changes for execution_id, changes in found.items() if execution_id not in large}
 
     def save_all(self, batch: Sequence[Saved], busy: Collection[str] = ()) -> dict[str, Removal]:
         rows, statements = gather(batch), self._statements

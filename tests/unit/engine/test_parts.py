@@ -113,6 +113,28 @@ def test_cache_drops_what_is_at_rest_first() -> None:
     assert list(copies._copies) == [*(f"r{number}" for number in range(1, 6)), "e0"]
 
 
+def test_cache_keeps_few_of_those_that_wait_for_third_parties() -> None:
+    """A delegate that waits has no memory: small executions that wait for nothing else have a small share of the cache,
+    the newest ones; those that also run something, and large ones, are kept like any other (P12)."""
+    copies = ExecutionCache(1_000_000, CompiledWorkflows(lambda row: Workflow("w", {})))
+    waiting = [copy_of(f"w{number}") for number in range(40)]
+    other = [copy_of("runs"), copy_of("large")]
+    for copy in [*waiting, *other]:
+        copy.execution.delegates[1, 0, 1] = None
+    other[0].execution.active_count = 1
+    other[1].value_bytes = 100_000
+    for copy in [*other, *waiting]:
+        copies.put(copy)
+    kept = [name for name in copies._copies if name.startswith("w")]
+    assert kept == [f"w{number}" for number in range(40 - len(kept), 40)]
+    assert 3 <= len(kept) <= 50_000 / waiting[0].weight
+    assert {"runs", "large"} <= copies._copies.keys()
+    waiting[39].execution.delegates.clear()
+    copies.put(waiting[39])
+    assert "w39" not in copies._waiting
+    assert copies._waiting_weight == sum(copies._copies[name][1] for name in copies._waiting)
+
+
 @pytest.mark.parametrize("state", [ExecutionState.RUNNING, ExecutionState.SUCCESS])
 def test_execution_at_rest_keeps_long_values_as_text(state: ExecutionState) -> None:
     """Parsed, a value takes up to thirty times its text. It is made again when somebody asks for it."""

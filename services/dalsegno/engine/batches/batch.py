@@ -20,6 +20,7 @@ from dalsegno.store.records import JournalEntry, NewMessage, Progress, Saved
 from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
+from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify, Send
 from dalsegno.workflow.consolidated import Consolidated, Discarded
 from dalsegno.workflow.events import (
@@ -45,6 +46,9 @@ from dalsegno.workflow.value import EXECUTION_BYTES_MAX, VALUE_BYTES_MAX, byte_l
 
 Recorded = AnyChange | Consolidated
 """What a journal has."""
+
+SMALL_REVISION = 100
+"""Executions with at most so many changes are loaded together."""
 
 DEATHS_MAX = 3
 """After this many deaths of engines in a row an execution is ended, and no event is delivered to it any more."""
@@ -160,11 +164,11 @@ class Batch:
         """The id of the execution that is being stepped."""
         self._delayed: list[NewMessage] = []
         self._given_back: list[NewMessage] = []
-        self._cache = cache
-        self._message_ids = message_ids
+        self._cache, self._message_ids = cache, message_ids
         self._revisions: dict[str, int] = {}
         self._first_sequences: dict[str, int] = {}
         self._claimed: set[str] = set()
+        self._small_journals: dict[str, list[str] | None] = {}
 
     def drop_unused_workflows(self) -> int:
         """Drop the long compiled definitions that are not used. Return how many."""
@@ -223,6 +227,9 @@ class Batch:
             if (copy := self._cache.find(execution_id, revision)) is not None:
                 return copy
             self._step_note.mark(execution_id, "load")
+            if (journal := self._small_journal(execution_id)) is not None:
+                changes = [change for text in journal for change in decode_changes(text, Texts())]
+                return Copy(replay(changes), None, changes)
             first = self._first_sequences[execution_id]
             return self._cache.catch_up(execution_id, revision, first, self.transaction)
         self._step_note.mark(execution_id, "load")
@@ -232,6 +239,22 @@ class Batch:
         created = execution.created
         rules = ORQUESTA_RULES if created.language == "orquesta" else MISTRAL_RULES
         return Copy(execution, Workflow(created.workflow, {}, rules=rules), changes)
+
+    def _small_journal(self, execution_id: str) -> list[str] | None:
+        """Return the journal, as stored, of a small execution that is not in memory; None: it is loaded by itself.
+        Those of a whole batch are read by one query, as many delegates are completed at once."""
+        if self._revisions[execution_id] > SMALL_REVISION:
+            return None
+        journals = self._small_journals
+        if execution_id not in journals and not self.deaths:
+            asked = {
+                each: self._first_sequences[each]
+                for each, revision in self._revisions.items()
+                if revision <= SMALL_REVISION and each not in journals and each not in self._cache
+            }
+            found = self.transaction.plain_journals(asked) if len(asked) > 1 else {}
+            journals.update((each, found.get(each)) for each in asked)
+        return journals.pop(execution_id, None)
 
     def load_private(self, execution_id: str) -> Copy:
         """Return a copy of a claimed execution for a trial. Raises NotFound."""

@@ -53,6 +53,11 @@ MEMBER_BYTES = 1_000
 RESTING_SHARE = 0.25
 """The share of the cache that executions at rest may take."""
 
+WAITING_SHARE = 0.05
+"""The share of the cache that executions may take that wait for third parties only, perhaps for days."""
+WAITING_BYTES_MAX = 64 * 1024
+"""A larger one does not count as waiting: to load it again would take long."""
+
 
 class Copy:
     """One execution in memory with its workflow, in the state after the last batch that touched it."""
@@ -129,6 +134,12 @@ class Copy:
         """Keep only the text of long values, because executions at rest are rarely stepped again."""
         for value in (*self._long_base, *self._long):
             value.drop_data()
+
+    @property
+    def waits_for_others(self) -> bool:
+        """Return whether it has delegates, and nothing of it runs or is about to."""
+        execution = self.execution
+        return bool(execution.delegates) and not (execution.active_count or execution.ready)
 
     @property
     def weight(self) -> int:
@@ -302,6 +313,9 @@ class ExecutionCache:
         self._resting: OrderedDict[str, None] = OrderedDict()
         """Those at rest. They are dropped first, because only a rerun needs them."""
         self._resting_weight = 0
+        self._waiting: OrderedDict[str, None] = OrderedDict()
+        """Small ones that wait for third parties only, perhaps for days: what they need is in the store."""
+        self._waiting_weight = 0
 
     def __len__(self) -> int:
         return len(self._copies)
@@ -359,6 +373,11 @@ class ExecutionCache:
             copy.drop_data()
             self._resting[execution_id] = None
             self._resting_weight += weight
+        elif weight <= WAITING_BYTES_MAX and copy.waits_for_others:
+            self._waiting[execution_id] = None
+            self._waiting_weight += weight
+        while self._waiting and self._waiting_weight > self._cache_bytes * WAITING_SHARE:
+            self.drop(next(iter(self._waiting)))
         while self._resting and self._resting_weight > self._cache_bytes * RESTING_SHARE:
             self.drop(next(iter(self._resting)))
         while self._weight > self._cache_bytes and len(self._copies) > 1:
@@ -372,3 +391,6 @@ class ExecutionCache:
             if execution_id in self._resting:
                 del self._resting[execution_id]
                 self._resting_weight -= kept[1]
+            elif execution_id in self._waiting:
+                del self._waiting[execution_id]
+                self._waiting_weight -= kept[1]
