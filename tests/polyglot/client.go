@@ -112,7 +112,7 @@ func follow(id string, take func(*pb.Change)) int {
 			return streams // the server has ended it: the execution is at rest
 		}
 		switch status.Code(err) {
-		case codes.Canceled, codes.Unavailable, codes.Internal: // a proxy cuts with Internal
+		case codes.Canceled, codes.Unavailable, codes.Internal, codes.Unknown: // the last two by a proxy
 		default:
 			must(err)
 		}

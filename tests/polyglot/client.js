@@ -34,7 +34,8 @@ async function follow(executionId, take) {
       }
       return streams; // the server has ended it: the execution is at rest
     } catch (error) {
-      const broken = [grpc.status.CANCELLED, grpc.status.UNAVAILABLE, grpc.status.INTERNAL]; // a proxy cuts with INTERNAL
+      // The last two by a proxy.
+      const broken = [grpc.status.CANCELLED, grpc.status.UNAVAILABLE, grpc.status.INTERNAL, grpc.status.UNKNOWN];
       if (!broken.includes(error.code)) throw error;
     }
   }

@@ -37,7 +37,7 @@ def follow(id)
       call.cancel
     end
     return streams # the server has ended it: the execution is at rest
-  rescue GRPC::Cancelled, GRPC::Unavailable, GRPC::Internal # a proxy cuts with INTERNAL
+  rescue GRPC::Cancelled, GRPC::Unavailable, GRPC::Internal, GRPC::Unknown # the last two by a proxy
     next
   end
 end

@@ -49,6 +49,7 @@ async def play(name: str, *faults: str) -> Played:
 
 
 FAULTS = [
+    ("gives up", "reconnect-after-other-errors"),  # the longest begins first
     ("credit first", "hello-comes-first"),
     ("session", "hello-names-the-executor"),
     ("twice described", "hello-describes-actions"),

@@ -27,17 +27,18 @@ def test_a_report_says_what_was_expected_what_came_and_the_rule(
     """As text of at most 80 columns, and as JUnit XML. The toy ends at SIGTERM without a word."""
     file = tmp_path / "report.xml"
 
-    code = run("--only", "stop-says-goodbye", "--only", "hello-comes-first", "--junit", str(file))
+    names = ("stop-says-goodbye", "stop-loses-nothing", "hello-comes-first")
+    code = run(*(word for name in names for word in ("--only", name)), "--junit", str(file))
 
     text = capsys.readouterr().out
     assert code == FAILED
     assert max(map(len, text.splitlines())) <= COLUMNS
     for part in ("hello-comes-first  ", "passed", "FAILED", "    expected  Goodbye", "    came ", "    rule      Exec"):
         assert part in text
-    assert text.endswith("2 checks: 1 passed, 1 failed, 0 skipped\n")
+    assert text.endswith("3 checks: 1 passed, 2 failed, 0 skipped\n")
     (suite,) = ElementTree.parse(file).getroot()
-    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "1", "0")
-    assert [case.get("name") for case in suite] == ["hello-comes-first", "stop-says-goodbye"]
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "2", "0")
+    assert [case.get("name") for case in suite] == ["hello-comes-first", "stop-says-goodbye", "stop-loses-nothing"]
     assert [(suite[1][0].tag, "Goodbye" in str(suite[1][0].get("message")))] == [("failure", True)]
 
 

@@ -82,6 +82,8 @@ class Toy:
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.ABORTED:
                     return "comes back" in self.faults
+                if error.code() is not grpc.StatusCode.UNAVAILABLE and "gives up" in self.faults:
+                    return False
             except asyncio.CancelledError:
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise
@@ -193,7 +195,7 @@ class Toy:
         try:
             async with asyncio.timeout(left_s):
                 if "one at a time" in self.faults:
-                    await asyncio.sleep(0.3 * len(self._running))
+                    await asyncio.sleep(0.6 * len(self._running))
                 await self._act(order.action, json.loads(order.input), done)
         except TimeoutError:
             done.outcome, done.error = wire.TASK_OUTCOME_FAILED, "timed out"

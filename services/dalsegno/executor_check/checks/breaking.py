@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grpc
+
 from dalsegno.executor_check.check import Check
 from dalsegno.executor_check.scene import Order, Scene
 from dalsegno.executor_check.steps import (
@@ -72,6 +74,16 @@ CHECKS = (
         "reconnect-has-pauses",
         "README, Writing an executor: after a break it opens the stream again, with pauses that grow.",
         (Refuse(1.0, at_most=20), Connect(), SAME, InFlight(())),
+    ),
+    Check(
+        "reconnect-after-other-errors",
+        "ExecutorService.Connect: after INTERNAL (also by a proxy that cuts the stream) and RESOURCE_EXHAUSTED an "
+        "executor connects again, too.",
+        (
+            *(_sleep("a", 1.2), Break(grpc.StatusCode.INTERNAL, "INTERNAL"), Connect(), SAME, InFlight(("a",))),
+            *(Break(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"), Connect(), SAME, InFlight(("a",))),
+            *(Outcome("a"), Acknowledge("a")),
+        ),
     ),
     Check(
         "superseded-is-dropped",
