@@ -129,15 +129,16 @@ async def watch(executions: ExecutionServiceStub, execution_id: str, interval_s:
 
 async def test_quiet_streams_are_kept_and_cut_ones_resumed(behind: Behind) -> None:
     """Who asks for signs of life keeps one stream; who does not is cut, and resumes without a gap; a wait is cut, and
-    asks again; the command line comes to the end; the executor, whose heartbeats the engine sets, stays connected."""
+    asks again; commands come to the end; the executor, whose heartbeats the engine sets, stays connected."""
     system = behind.system
     system.show_logs()
     execution_id = await system.begin("quiet")
-    asked, unasked, execution, printed = await asyncio.gather(
+    asked, unasked, execution, printed, result = await asyncio.gather(
         watch(behind.executions, execution_id, interval_s=1),
         watch(behind.executions, execution_id),
         behind.wait(execution_id, 30),
         command(behind.envoy.addresses[0], "watch", execution_id),
+        command(behind.envoy.addresses[0], "action", "run", "std.sleep", "-i", f"seconds={QUIET_S}", "-k", "state"),
     )
     revision = (await system.get(execution_id)).revision
     assert state_of(execution) == "SUCCESS"
@@ -147,6 +148,7 @@ async def test_quiet_streams_are_kept_and_cut_ones_resumed(behind: Behind) -> No
     assert unasked.sequences == list(range(1, revision + 1))
     assert behind.cut == {grpc.StatusCode.UNAVAILABLE: 1}
     assert "SUCCESS" in printed
+    assert "SUCCESS" in result
     assert "stream ended" not in system.executor.new_log()
 
 

@@ -13,7 +13,7 @@ from dalsegno.cli.connection import Connection, actor_metadata
 from dalsegno.cli.exits import ERROR, SUCCESS
 from dalsegno.cli.output import print_note, print_rows, short
 from dalsegno.cli.printing import Format
-from dalsegno.cli.retries import COMMAND, Retries
+from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.cli.screen import console
 from dalsegno.cli.values import enum_name
 from dalsegno.v1 import execution_pb2, operation_pb2
@@ -68,7 +68,7 @@ async def _outcomes(method: Callable[..., Any], request: Any) -> AsyncIterator[o
                     yield response.outcome
                 return
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if not is_cut(error):
                     raise
                 await retries.wait(error)
 

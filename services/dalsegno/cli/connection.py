@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.references import References, completed
-from dalsegno.cli.retries import COMMAND, Retries
+from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.cli.retries import RETRY_S as RETRY_S
 from dalsegno.rpc.channel import ACTOR_KEY, open_channel
 from dalsegno.v1 import (
@@ -101,18 +101,16 @@ async def ask(method: Unary[Q, A], request: Q, retry_s: float = 0.0) -> A:
                 answer = await method(request, timeout=CALL_S, metadata=actor_metadata())
             except grpc.aio.AioRpcError as error:
                 was_sent = was_sent or "failed to connect" not in (error.details() or "")
-                if not was_sent or error.code() not in _UNKNOWN_OUTCOMES:
+                cut = is_cut(error)
+                if not was_sent or not (cut or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED):
                     COMMAND.exit_hint = outer
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if not cut:
                     raise
                 await retries.wait(error)
             else:
                 COMMAND.exit_hint = outer
                 retries.answered()
                 return answer
-
-
-_UNKNOWN_OUTCOMES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 
 
 def _repeat_hint(request: object) -> str:

@@ -7,11 +7,8 @@ from collections.abc import AsyncGenerator
 import grpc
 
 from dalsegno.cli.connection import Connection
-from dalsegno.cli.retries import RETRY_S, Retries
+from dalsegno.cli.retries import RETRY_S, Retries, is_cut
 from dalsegno.v1 import execution_service_pb2 as messages
-
-_TEMPORARY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
-"""The status codes with which a stream can end when its server dies."""
 
 
 async def follow(
@@ -39,6 +36,6 @@ async def follow(
                     yield message
                 return
             except grpc.aio.AioRpcError as error:
-                if error.code() not in _TEMPORARY:
+                if not is_cut(error):
                     raise
                 await retries.wait(error)

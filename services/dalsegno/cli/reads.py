@@ -10,7 +10,7 @@ import grpc
 
 from dalsegno.cli.connection import Connection, ask
 from dalsegno.cli.paging import page_size, read_pages
-from dalsegno.cli.retries import RETRY_S, Retries
+from dalsegno.cli.retries import RETRY_S, Retries, is_cut
 from dalsegno.cli.waits import OPEN_ACTIONS, OPEN_TASKS, Waiting, waiting_of
 from dalsegno.v1 import action_service_pb2, change_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
@@ -86,7 +86,7 @@ async def read_value(connection: Connection, request: messages.ReadValueRequest)
                     pieces.append(message.piece)
                 return "".join(pieces)
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if not is_cut(error):
                     raise
                 await retries.wait(error)
 

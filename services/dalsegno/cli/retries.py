@@ -14,6 +14,7 @@ from typing import Self
 import grpc
 
 from dalsegno.cli.output import print_note
+from dalsegno.rpc.channel import REQUEST_ID_KEY
 
 RETRY_S = 20.0
 """The time for retries of a call: long enough for a supervisor to start a dead service again."""
@@ -22,6 +23,20 @@ NEXT_MESSAGE_S = 5.0
 _LOOK_S = 0.2
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 1.0
+
+
+_ENDS_OF_A_CUT_CALL = {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+
+
+def is_cut(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether a call has no answer: its server was not there, or died, or a proxy cut the call.
+
+    A proxy resets a stream that it cuts, which comes as INTERNAL. What the server itself says names the request.
+    """
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return True
+    is_answer = any(key == REQUEST_ID_KEY for key, _ in error.trailing_metadata() or ())
+    return error.code() in _ENDS_OF_A_CUT_CALL and not is_answer
 
 
 @dataclass(slots=True)

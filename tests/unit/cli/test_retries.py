@@ -14,7 +14,8 @@ import grpc
 import pytest
 from tests.virtual_time import run_in_virtual_time
 
-from dalsegno.cli.retries import COMMAND, Retries
+from dalsegno.cli.retries import COMMAND, Retries, is_cut
+from dalsegno.rpc.channel import REQUEST_ID_KEY
 from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2
 from dalsegno.workflow.refusals import Unavailable
 
@@ -36,6 +37,23 @@ def _no_errand() -> Iterator[None]:
 def away() -> grpc.aio.AioRpcError:
     """Return the error of a call to a server that does not answer."""
     return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "away")
+
+
+@pytest.mark.parametrize(
+    ("code", "answered", "cut"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, True, True),
+        (grpc.StatusCode.INTERNAL, False, True),
+        (grpc.StatusCode.UNKNOWN, False, True),
+        (grpc.StatusCode.INTERNAL, True, False),
+        (grpc.StatusCode.NOT_FOUND, False, False),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, False, False),
+    ],
+)
+def test_a_cut_call_is_told_from_an_answer(code: grpc.StatusCode, answered: bool, cut: bool) -> None:
+    """A stream that a proxy resets comes as INTERNAL without the server's metadata; what the server says has them."""
+    trailing = grpc.aio.Metadata((REQUEST_ID_KEY, "one")) if answered else grpc.aio.Metadata()
+    assert is_cut(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, "")) is cut
 
 
 def test_a_command_prints_after_a_second_and_then_every_five_how_long_it_retries(

@@ -33,6 +33,9 @@ from dalsegno.actions.grpc_calls.metadata import Entry
 FILES_MAX = 2_000
 """The most files of descriptors that a service may have."""
 
+DESCRIPTORS_BYTES_MAX = 16 * 1024 * 1024
+"""The most bytes of descriptors that are read for one service or type."""
+
 REFLECTION_S = 20.0
 """The time in which a service must describe itself."""
 
@@ -88,22 +91,21 @@ class Schema:
     ) -> dict[str, FileDescriptorProto]:
         """Return the file of a symbol, and those that it imports and that are not here yet; none if it is unknown."""
         found: dict[str, FileDescriptorProto] = {}
+        size = 0
         questions = [Question(file_containing_symbol=symbol)]
         while questions:
-            for answer in await ask(questions, metadata, timeout_s):
-                if answer.HasField("error_response"):
-                    if answer.error_response.error_code == NOT_FOUND:
-                        return {}
-                    raise CallFailed(
-                        "INTERNAL", f"server reflection of {symbol}: {answer.error_response.error_message}"
-                    )
-                for written in answer.file_descriptor_response.file_descriptor_proto:
-                    file = _read_file(written)
-                    found.setdefault(file.name, file)
+            written = _files_in(await ask(questions, metadata, timeout_s), symbol)
+            if not written and not found:
+                return {}
+            size += sum(map(len, written))
+            for file in map(_read_file, written):
+                found.setdefault(file.name, file)
+            if size > DESCRIPTORS_BYTES_MAX or len(found) > FILES_MAX:
+                limits = f"{DESCRIPTORS_BYTES_MAX:,} bytes or {FILES_MAX:,} files"
+                raise CallFailed("RESOURCE_EXHAUSTED", f"server reflection describes {symbol} in more than {limits}")
             names = self._lacking(found)
-            asked_before = names & {each.file_by_filename for each in questions}
-            if asked_before or len(found) > FILES_MAX:
-                raise CallFailed("INTERNAL", f"server reflection does not describe {', '.join(sorted(names)[:9])}")
+            if unanswered := names & {each.file_by_filename for each in questions}:
+                raise CallFailed("INTERNAL", f"server reflection does not describe {', '.join(sorted(unanswered)[:9])}")
             questions = [Question(file_by_filename=name) for name in sorted(names)]
         return found
 
@@ -240,6 +242,14 @@ async def list_services(ask: Ask, metadata: Sequence[Entry], timeout_s: float) -
     answers = await ask([Question(list_services="*")], metadata, timeout_s)
     names = [each.name for answer in answers for each in answer.list_services_response.service]
     return [each for each in names if not each.startswith("grpc.reflection.")]
+
+
+def _files_in(answers: Sequence[Answer], symbol: str) -> list[bytes]:
+    """Return the files of answers; what was not found is left out. Raises CallFailed for other errors."""
+    for answer in answers:
+        if answer.HasField("error_response") and answer.error_response.error_code != NOT_FOUND:
+            raise CallFailed("INTERNAL", f"server reflection of {symbol}: {answer.error_response.error_message}")
+    return [each for answer in answers for each in answer.file_descriptor_response.file_descriptor_proto]
 
 
 def _read_file(written: bytes) -> FileDescriptorProto:
