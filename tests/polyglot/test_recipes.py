@@ -1,4 +1,4 @@
-"""The recipes of protos/README.md: whole programs in three languages, run unchanged there."""
+"""The recipes of protos/README.md: whole programs in four languages, run unchanged there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from tests.polyglot.programs import (
+    GO,
     JAVASCRIPT,
     MODULES,
     PROTOS,
@@ -80,3 +81,14 @@ async def test_the_recipe_in_ruby(system: System, tmp_path: Path) -> None:
     program = tmp_path / "recipe.rb"
     program.write_text(recipe("ruby"))
     await ends_well(system, "ruby", "-I", str(MODULES / "ruby"), str(program))
+
+
+@pytest.mark.skipif(bool(find_missing(GO)), reason=f"{find_missing(GO)} not found")
+async def test_the_recipe_in_go(system: System, tmp_path: Path) -> None:
+    """With what protoc-gen-go and protoc-gen-go-grpc generate."""
+    await prepare(GO)
+    source, program = tmp_path / "recipe.go", tmp_path / "recipe"
+    source.write_text(recipe("go"))
+    code, _, errors = await finish(await start("go", "build", "-o", str(program), str(source)))
+    assert (code, errors) == (0, "")
+    await ends_well(system, str(program))
