@@ -59,7 +59,10 @@ SafeRerun = Annotated[
     ),
 ]
 Target = Annotated[
-    str, typer.Option("--target", metavar="TARGET", help="The executors that may run it: an id or a label.")
+    str,
+    typer.Option(
+        "--target", metavar="TARGET", help="The executors that may run it: an id, or labels such as zone=north."
+    ),
 ]
 
 

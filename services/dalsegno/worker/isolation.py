@@ -49,14 +49,18 @@ _starting = threading.Lock()
 """`multiprocessing` looks at all children when it starts one, which two threads must not do at once."""
 
 
+def check(actions: Iterable[AnyAction]) -> None:
+    """Raise ValueError for an isolated action that a process would not find."""
+    for each in actions:
+        if each.isolated:
+            _find(sys.modules[each.function.__module__], each.name)
+
+
 def prepare(actions: Iterable[AnyAction]) -> None:
-    """Start the template with the modules of these actions. Raises ValueError for one that a process does not find."""
-    isolated = [each for each in actions if each.isolated]
-    for each in isolated:
-        _find(sys.modules[each.function.__module__], each.name)
-    modules = {each.function.__module__ for each in isolated} - {"__main__"}
-    if isolated:
-        _context.set_forkserver_preload([TEMPLATE, *sorted(modules)])
+    """Start the template with the modules of the isolated ones of these actions."""
+    modules = {each.function.__module__ for each in actions if each.isolated}
+    if modules:
+        _context.set_forkserver_preload([TEMPLATE, *sorted(modules - {"__main__"})])
         forkserver.ensure_running()
 
 

@@ -74,6 +74,7 @@ async def call_async(
         reported = progress.progress
         told.append((reported.text, reported.fraction if reported.HasField("fraction") else None))
 
+    isolation.check([action])
     isolation.prepare([action])
     runner = Runner(Registry([action]), 1, lambda done, _: ended.set_result(done), lambda _: None, note)
     order = _order(action.name, {} if input is None else input, context)

@@ -104,6 +104,7 @@ class Worker:
                 raise ValueError(f"the engine {each!r} is not of the form host:port")
         if unknown := self._limits.keys() - {each.name for each in self._registry}:
             raise ValueError(f"a limit for {', '.join(sorted(unknown))}, which the worker does not serve")
+        isolation.check(self._registry)
         if self._slots < 1 or self._threads < 1:
             raise ValueError("slots and threads must be at least 1")
 

@@ -16,7 +16,7 @@ import pytest
 from tests.tied import tied
 from tests.unit.worker import isolated
 
-from dalsegno.worker import ActionContext, action
+from dalsegno.worker import ActionContext, Worker, action
 from dalsegno.worker.testing import Outcome, call, call_async
 
 ROOT = Path(__file__).parents[3]
@@ -167,3 +167,5 @@ def test_an_action_that_a_process_cannot_find_is_refused() -> None:
     hidden = action("isolated.hidden", isolation="process")(isolated.double.function)
     with pytest.raises(ValueError, match=r"looks for it in tests\.unit\.worker\.isolated: define it there"):
         call(hidden, {"number": 1})
+    with pytest.raises(ValueError, match="define it there"):
+        Worker(hidden)
