@@ -98,3 +98,15 @@ async def watch(gateway: Service, execution_id: str, *arguments: str, seconds: f
 def messages_of(frames: Iterable[tuple[int, bytes]]) -> list[Any]:
     """The messages of a stream in JSON, without its end."""
     return [json.loads(content) for flags, content in frames if not flags & 2]
+
+
+async def send_raw(gateway: Service, sent: bytes) -> bytes:
+    """What comes back when this is sent and then the sending side is closed."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(sent)
+    writer.write_eof()
+    try:
+        async with asyncio.timeout(10):
+            return await reader.read()
+    finally:
+        writer.close()

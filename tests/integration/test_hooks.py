@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.gateways import HTTP_2, JSON, Reply, curl, gateway_of, url_of
+from tests.gateways import HTTP_2, JSON, Reply, curl, gateway_of, send_raw, url_of
 from tests.integration.engines import ScriptedExecutor, done, until
 from tests.processes import Service, System, state_of
 
@@ -326,3 +326,15 @@ async def test_without_the_api_a_third_party_is_told_to_try_again(tmp_path: Path
         assert (reply.status, reply.headers["retry-after"]) == (503, "1")
     finally:
         lonely.stop()
+
+
+async def test_a_body_that_is_cut_off_completes_nothing(system: System, third: Third) -> None:
+    """A third party whose connection breaks within its body has said nothing; it says it again, and that counts."""
+    run = await third.begin()
+    for sent in ("only the beginn", ""):
+        head = f"POST /hooks/token/{run.task_token} HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\n"
+        answer = await send_raw(third.gateway, f"{head}content-length: 100\r\n\r\n{sent}".encode())
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"has ended before its end" in answer
+    assert (await third.post(f"token/{run.task_token}", *TEXT, body=b"only the beginning")).json == SUCCEEDED
+    assert await third.answer(run) == "only the beginning"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 import grpc
 from connectrpc.code import Code
@@ -27,6 +30,8 @@ _UNARY = frozenset({"application/json", "application/proto"})
 _STREAM = frozenset({"application/connect+json", "application/connect+proto"})
 _WEB = frozenset({"application/grpc-web", "application/grpc-web+json", "application/grpc-web+proto"})
 _GRPC = frozenset({"application/grpc", "application/grpc+json", "application/grpc+proto"})
+
+_BASE64 = re.compile("[A-Za-z0-9_-]*={0,2}")
 
 _log = logging.getLogger("dalsegno.gateway")
 
@@ -96,7 +101,7 @@ class Application:
         if info is None:
             await _not_found().send(send)
             return
-        misused = _misused(info, method, headers.get("content-type", ""), scope["http_version"])
+        misused = _unreadable(scope) or _misused(info, scope, headers.get("content-type", ""))
         if misused is not None:
             await misused.send(send)
             return
@@ -135,18 +140,28 @@ def _not_found() -> Response:
     return refusal(404, Code.UNIMPLEMENTED, told)
 
 
-def _misused(info: MethodInfo[Any, Any], method: str, content_type: str, version: str) -> Response | None:
+def _unreadable(scope: Any) -> Response | None:
+    """Refuse what the library cannot decode."""
+    try:
+        b"\n".join([*(value for _, value in scope["headers"]), scope["query_string"]]).decode()
+    except UnicodeDecodeError:
+        return refusal(400, Code.INVALID_ARGUMENT, "the headers or the query are not UTF-8")
+    return None
+
+
+def _misused(info: MethodInfo[Any, Any], scope: Any, content_type: str) -> Response | None:
     """Return why a method is not called in this way, or None. (The library would answer without a word.)"""
+    method = scope["method"]
     is_stream = info.stream_type is StreamType.SERVER_STREAM
     is_read = info.idempotency_level is IdempotencyLevel.NO_SIDE_EFFECTS and not is_stream
-    if method == "GET" and is_read:
-        return None
-    if method != "POST":
+    given = content_type.partition(";")[0].strip().lower()
+    if method == "GET" and is_read and given not in _WEB | _GRPC:
+        return _misread(info, parse_qs(scope["query_string"].decode()))
+    if method != "POST":  # gRPC-Web has no GET either
         allowed = "GET, POST" if is_read else "POST"
         told = f"{info.name} is called by {allowed.replace(',', ' or')}"
         return refusal(405, Code.UNIMPLEMENTED, told, ("allow", allowed))
-    given = content_type.partition(";")[0].strip().lower()
-    if given in _GRPC and version.startswith("1"):
+    if given in _GRPC and scope["http_version"].startswith("1"):
         return refusal(415, Code.UNIMPLEMENTED, "gRPC needs HTTP/2; over HTTP/1.1 there are gRPC-Web and Connect")
     wanted = _STREAM if is_stream else _UNARY
     if given in wanted | _WEB | _GRPC:
@@ -154,3 +169,13 @@ def _misused(info: MethodInfo[Any, Any], method: str, content_type: str, version
     told = f"{info.name} takes {' or '.join(sorted(wanted))}, not {given or 'a body without a content type'}"
     hint = "; it answers with a stream: the page of the gateway shows how to read one" if is_stream else ""
     return refusal(415, Code.INVALID_ARGUMENT, told + hint, ("accept-post", ", ".join(sorted(wanted))))
+
+
+def _misread(info: MethodInfo[Any, Any], query: Mapping[str, Sequence[str]]) -> Response | None:
+    """Return why a read is not called by this GET, or None."""
+    if query.get("encoding", [""])[0] not in ("json", "proto"):
+        told = f"{info.name} by GET takes ?encoding=json&message=... with the JSON, or encoding=proto"
+        return refusal(415, Code.INVALID_ARGUMENT, told)
+    if query.get("base64", [""])[0] == "1" and not _BASE64.fullmatch(query.get("message", [""])[0]):
+        return refusal(400, Code.INVALID_ARGUMENT, "the message is not base64 for URLs")
+    return None

@@ -76,6 +76,8 @@ async def read_body(receive: Receive, kind: BodyKind) -> Body:
     raw, more = bytearray(), True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise refusals.InvalidRequest.of("", "the body has ended before its end")
         raw += message.get("body", b"")
         more = message.get("more_body", False)
         if len(raw) > MESSAGE_BYTES:

@@ -10,10 +10,12 @@ import asyncio
 import difflib
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import orjson
@@ -36,6 +38,13 @@ GZIP_RATIO = 64
 
 _JSON = google_protobuf_json_codec(ignore_unknown_fields=False)
 _threads = ThreadPoolExecutor(2, "conversion")
+
+_OBJECT = re.compile(rb"[ \t\r\n]*\{")
+_UNKNOWN_MAX = 50
+"""The number of unknown fields that a refusal names: a look for what was meant takes time."""
+
+_NAME_MAX = 100
+"""The part of an unknown name that is looked at, in characters."""
 
 T = TypeVar("T")
 
@@ -132,11 +141,12 @@ def _inflated(data: bytes) -> bytes:
     # Not the library's way: it accepts any number of streams one after another, and copies the rest for each.
     inflater = zlib.decompressobj(wbits=31)
     try:
-        inflated = inflater.decompress(data, READ_BYTES)
+        inflated = inflater.decompress(data, MESSAGE_BYTES + 1)
     except zlib.error as error:
         raise refusals.InvalidRequest.of("", f"the message is not gzip: {error}") from None
-    if inflater.unconsumed_tail:
-        raise refusals.TooLarge("the message", len(inflated), MESSAGE_BYTES)
+    if (size := len(inflated)) > MESSAGE_BYTES:
+        del inflated  # an error keeps what its function has
+        raise refusals.TooLarge("the message", size, MESSAGE_BYTES)
     if not inflater.eof or inflater.unused_data:
         raise refusals.InvalidRequest.of("", "the message is not exactly one whole gzip stream")
     return inflated
@@ -149,11 +159,13 @@ def parse_json(data: bytes | bytearray, kind: type[Message]) -> bytes:
     except (ParseError, ValueError, RecursionError) as error:
         if not data:
             raise refusals.InvalidRequest.of("", "the body is empty: send at least {}") from None
-        unknown = list(_unknown_fields(_loaded(data), kind.DESCRIPTOR, ""))
+        unknown = list(islice(_unknown_fields(_loaded(data), kind.DESCRIPTOR, ""), _UNKNOWN_MAX))
         told = " ".join(str(error).split()).removesuffix(".")
         raise refusals.InvalidRequest(
             unknown or [refusals.Violation("", f"the JSON is not a {kind.DESCRIPTOR.full_name}: {told}")]
         ) from None
+    if not _OBJECT.match(data):  # an empty list or text, which the parser takes for an object
+        raise refusals.InvalidRequest.of("", f"the JSON is not a {kind.DESCRIPTOR.full_name}: it is no object")
     return message.SerializeToString()
 
 
@@ -170,10 +182,10 @@ def _unknown_fields(value: object, descriptor: Any, path: str) -> Iterator[refus
         return
     fields = {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
     for name, member in value.items():
-        place = f"{path}.{name}" if path else name
+        place = f"{path}.{name[:_NAME_MAX]}" if path else name[:_NAME_MAX]
         field = fields.get(name)
         if field is None:
-            yield refusals.Violation(place, _no_such_field(name, descriptor))
+            yield refusals.Violation(place, _no_such_field(name[:_NAME_MAX], descriptor))
         elif field.message_type is None:
             continue
         elif field.message_type.GetOptions().map_entry:

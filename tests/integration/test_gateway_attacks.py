@@ -1,0 +1,120 @@
+"""The gateway and requests that are made to harm it: each is refused with a reason, costs little, and others go on."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import time
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.gateways import JSON, PACKAGE, Reply, call, curl, gateway_of, send_raw, url_of
+from tests.processes import Service, System
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("gateway")]
+
+INFO, START = "SystemService/GetServerInfo", "ExecutionService/StartExecution"
+PACKED = ("-H", "content-encoding: gzip")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway(shared_system: System, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """A gateway; in the end it has logged no fault of its own."""
+    service = gateway_of(shared_system, tmp_path_factory.mktemp("gateway"))
+    await service.start()
+    yield service
+    service.stop()
+    assert [line for line in service.log.read_text().splitlines() if '"level":"error"' in line] == []
+
+
+async def send(gateway: Service, method: str, body: bytes, *arguments: str) -> Reply:
+    """Call a method with a body that is no JSON of ours."""
+    return await curl(f"{url_of(gateway)}{PACKAGE}{method}", *JSON, *arguments, body=body)
+
+
+async def is_prompt(gateway: Service) -> bool:
+    """Whether another call is answered soon."""
+    began_s = time.monotonic()
+    reply = await call(gateway, INFO, {})
+    return reply.status == 200 and time.monotonic() - began_s < 5
+
+
+def resident_mb(gateway: Service) -> int:
+    """Its resident memory."""
+    (kib,) = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{gateway.pid}/status").read_text())
+    return int(kib) // 1024
+
+
+async def test_what_is_no_text_is_refused(gateway: Service) -> None:
+    """Headers and a query that are not UTF-8 are the fault of the caller."""
+    for name in ("x-dalsegno-actor", "user-agent", "x-other"):
+        head = f"POST {PACKAGE}{INFO} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{name}: "
+        answer = await send_raw(
+            gateway, head.encode() + b"\xff\xfe\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+        )
+        assert answer.startswith(b"HTTP/1.1 400 "), name
+        assert b"are not UTF-8" in answer
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "told"),
+    [
+        ("", 415, "by GET takes ?encoding=json&message="),
+        ("encoding=xml&message=%7B%7D", 415, "by GET takes ?encoding=json&message="),
+        ("encoding=json&base64=1&message=***", 400, "is not base64"),
+        ("encoding=json&message=%ff", 400, "the JSON is not a"),
+        ("encoding=json&message=%7B%7D&compression=br", 501, "br"),
+    ],
+)
+async def test_a_get_that_asks_wrongly_is_told_how(gateway: Service, query: str, status: int, told: str) -> None:
+    """Nothing is refused without a word."""
+    reply = await curl(f"{url_of(gateway)}{PACKAGE}{INFO}?{query}")
+    assert (reply.status, told in reply.json["message"]) == (status, True)
+
+
+@pytest.mark.parametrize("kind", ["application/grpc", "application/grpc-web", "application/grpc-web+json"])
+async def test_a_get_of_a_protocol_without_get_is_refused(gateway: Service, kind: str) -> None:
+    """gRPC and gRPC-Web know POST only."""
+    query = "?encoding=json&message=%7B%7D"
+    reply = await curl(f"{url_of(gateway)}{PACKAGE}{INFO}{query}", "-H", f"content-type: {kind}")
+    assert (reply.status, reply.json["code"]) == (405, "unimplemented")
+
+
+@pytest.mark.parametrize("body", [b"[]", b'""', b"null", b"5", b"false", b'"workflow"'])
+async def test_json_that_is_no_object_is_no_request(gateway: Service, body: bytes) -> None:
+    """Also where every field may be missing."""
+    reply = await send(gateway, INFO, body)
+    assert (reply.status, reply.json["code"]) == (400, "invalid_argument")
+    assert "the JSON is not a dalsegno.v1.GetServerInfoRequest" in reply.json["message"]
+
+
+async def test_many_and_long_unknown_names_cost_little(gateway: Service) -> None:
+    """A refusal names some of them, and its size has a limit."""
+    for body in ({f"f{number}": 1 for number in range(300_000)}, {"x" * 5_000_000: 1}):
+        began_s = time.monotonic()
+        reply = await send(gateway, START, json.dumps(body).encode())
+        assert (reply.status, time.monotonic() - began_s < 8) == (400, True)
+        assert "is no field of" in reply.json["message"]
+        assert len(reply.body) < 64_000
+
+
+async def test_compressed_bombs_cost_little(gateway: Service) -> None:
+    """256 MB in 256 KB of gzip, twenty times at once: each is refused, others go on, the memory stays small."""
+    packer = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(packer.compress(bytes(1 << 24)) for _ in range(16)) + packer.flush()
+    before_mb = resident_mb(gateway)
+    sent = [asyncio.create_task(send(gateway, START, bomb, *PACKED)) for _ in range(20)]
+    assert await is_prompt(gateway)
+    assert {reply.json["code"] for reply in await asyncio.gather(*sent)} == {"resource_exhausted"}
+    assert resident_mb(gateway) - before_mb < 250
+
+
+async def test_a_bomb_of_small_bombs_is_no_gzip(gateway: Service) -> None:
+    """Only one stream of gzip is a message."""
+    reply = await send(gateway, START, gzip.compress(b"") * 10_000, *PACKED)
+    assert (reply.status, "exactly one whole gzip stream" in reply.json["message"]) == (400, True)
