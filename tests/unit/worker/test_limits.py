@@ -36,6 +36,13 @@ def run_hourly() -> None:
     """Runs once an hour."""
 
 
+@action("limited.hold", concurrency=1)
+async def hold() -> str:
+    """Takes a moment."""
+    await asyncio.sleep(0.6)
+    return "held"
+
+
 @action("free.quick")
 async def quick() -> str:
     """Returns at once."""
@@ -98,6 +105,28 @@ async def test_an_action_that_waits_for_its_turn_can_be_stopped(lines: dict[str,
     (third,) = await line.outcomes(1)
     assert (third.outcome, third.error) == (wire.TASK_OUTCOME_CANCELLED, "enough")
     await line.silence("credit")
+
+
+async def test_a_worker_with_limits_leaves_in_order(engine: Engine) -> None:
+    """What runs ends and is acknowledged on the stream of its session; all sessions say Goodbye."""
+    worker = Worker(quick, hold, engine=engine.address, id="w")
+    serving = asyncio.create_task(worker.serve())
+    first = {line.hello.executor_id: line for line in [await engine.line(), await engine.line()]}
+    await first["w/limited.hold"].run(order(1, "limited.hold"))
+    await asyncio.sleep(0.1)
+
+    worker.stop()
+    for line in first.values():
+        assert not (await line.next("goodbye")).release
+    last = {line.hello.executor_id: line for line in [await engine.line(), await engine.line()]}
+    assert {name: line.in_flight for name, line in last.items()} == {"w": [], "w/limited.hold": [("e.1.0.1", 1)]}
+    (done,) = await last["w/limited.hold"].outcomes(1)
+    assert done.result == '"held"'
+    await last["w/limited.hold"].acknowledge(done)
+
+    for line in last.values():
+        assert (await line.next("goodbye")).release
+    assert await asyncio.wait_for(serving, 5) is False
 
 
 async def test_the_limits_of_a_worker_replace_those_of_an_action(engine: Engine) -> None:
