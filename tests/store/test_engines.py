@@ -23,6 +23,7 @@ def test_every_engine_gets_a_number_of_its_own(store: Store) -> None:
     with store.write() as transaction:
         assert transaction.prune_engines() == 1
         assert list(transaction.queries.engines()) == [2, 3]
+    assert store.end_engine(1)
     assert store.register_engine("id-4", "p", is_alone=False) == 4
 
 

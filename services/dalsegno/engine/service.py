@@ -136,12 +136,13 @@ class Engine:
     async def stop(self) -> None:
         """Wait for the reports of executors, finish the running batch, then stop. One that was ended waits for
         nothing."""
+        grace_s = 0.0 if self.ended.is_set() else self.settings.grace_s
         await self._server.set_ready(False)
-        await self._executors.drain(0.0 if self.ended.is_set() else self.settings.grace_s)
+        await self._executors.drain(grace_s)
         for task in self._tasks:
             task.cancel()
         await self._notifier.close(NOTICES_GRACE_S)
-        await self.conductor.stop(self.settings.grace_s)
+        await self.conductor.stop(grace_s)
         await self._server.stop(0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._step_note.clear()  # the conductor may still step something: that is no death

@@ -48,6 +48,8 @@ def end_engine(connection: sa.Connection, statements: Statements, number: int, *
     if connection.exec_driver_sql(statements.lock_engine, (number,)).first() is not None:
         connection.exec_driver_sql(statements.end_engine, (number,))
         return True
+    if connection.exec_driver_sql(statements.has_engine, (number,)).first() is None:
+        return True  # it has ended, and its row was deleted
     if can_cut_off:
         connection.exec_driver_sql(statements.cut_off, (connection_name(number),))
     return False

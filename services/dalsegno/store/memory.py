@@ -117,7 +117,9 @@ class MemoryStore:
 
     def end_engine(self, number: int) -> bool:
         with self._transaction() as transaction:
-            transaction.put_engine(replace(transaction.tables.engines[number], ended=True))
+            row = transaction.tables.engines.get(number)
+            if row is not None:
+                transaction.put_engine(replace(row, ended=True))
         return True
 
     def is_available(self) -> bool:

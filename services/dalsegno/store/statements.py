@@ -98,6 +98,7 @@ class Statements:
         )
         skip = "" if self._is_sqlite else " FOR UPDATE SKIP LOCKED"
         self.lock_engine = f"SELECT number FROM engines WHERE number = {mark}{skip}"
+        self.has_engine = f"SELECT number FROM engines WHERE number = {mark}"
         self.end_engine = f"UPDATE engines SET ended = true WHERE number = {mark}"
         self.cut_off = (
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"

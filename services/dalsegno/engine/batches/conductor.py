@@ -169,8 +169,6 @@ class Conductor:
     async def stop(self, grace_s: float) -> None:
         """Finish the running batch and the works in the queue, then end the thread."""
         self._stopping = True
-        if self._has_ended:
-            grace_s = 0.0
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 while self._is_busy or self._queue or self._slices or self._deferred:
