@@ -12,7 +12,7 @@ class Endpoint:
     """Use it with `async with`, and its `url`.
 
     /echo/WORD answers {"said": WORD}; /fail 500 with {"reason": "out of order"}; /flaky/N fails N times;
-    /held answers only once `release` is set.
+    /held answers only once `release` is set, /slow/WORD like /echo after a tenth of a second.
     """
 
     def __init__(self) -> None:
@@ -50,6 +50,8 @@ class Endpoint:
             async with self._asked:
                 self._asked.notify_all()
             await self.release.wait()
+        if kind == "slow":
+            await asyncio.sleep(0.1)
         if kind == "fail" or (kind == "flaky" and self.calls[request.path] <= int(word)):
             return web.json_response({"reason": "out of order"}, status=500)
         body = await request.json() if request.can_read_body else None

@@ -1,4 +1,4 @@
-"""Connections that break in the middle of messages: forwards TCP to a server, and cuts each after some bytes."""
+"""Connections that break in the middle of messages, or hold messages back: forwards TCP to a server."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from contextlib import suppress
 class Cutter:
     """Use it with `async with`, and its `address`."""
 
-    def __init__(self, target: str, chance: random.Random, bytes_max: int = 20_000) -> None:
-        """`bytes_max`: a connection carries at most so many bytes in both directions; 0: any number."""
+    def __init__(self, target: str, chance: random.Random | None = None, bytes_max: int = 0) -> None:
+        """`bytes_max`: a connection is cut after at most so many bytes in both directions; 0: never."""
         self.address = ""
         self.cuts = 0
+        self.flows = asyncio.Event()
+        """While it is not set, nothing that the server sends arrives. What is held back when it ends is lost."""
+        self.flows.set()
         self.bytes_max = bytes_max
         self._host, _, self._port = target.rpartition(":")
-        self._chance = chance
+        self._chance = chance or random.Random(0)
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
@@ -42,7 +45,8 @@ class Cutter:
             there, back = await asyncio.open_connection(self._host, int(self._port))
             writers.append(back)
             left = [self._chance.randint(self.bytes_max // 4, self.bytes_max) if self.bytes_max else 1 << 60]
-            ways = [asyncio.create_task(self._carry(*ends, left)) for ends in ((reader, back), (there, writer))]
+            to_server = asyncio.create_task(self._carry(reader, back, left))
+            ways = [to_server, asyncio.create_task(self._carry(there, writer, left, self.flows))]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in ways:
                 way.cancel()
@@ -53,9 +57,17 @@ class Cutter:
             for each in writers:
                 each.transport.abort()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: list[int]) -> None:
+    async def _carry(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        left: list[int],
+        flows: asyncio.Event | None = None,
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(65_536):
+                if flows is not None:
+                    await flows.wait()
                 part, left[0] = data[: left[0]], left[0] - len(data)
                 writer.write(part)
                 await writer.drain()

@@ -34,17 +34,20 @@ LEASE_S = 3.0
 class Pair:
     """Use it with `async with`."""
 
-    def __init__(self, folder: Path, server: str, *, executor: Iterable[str] = ()) -> None:
-        """`server`: the URL of PostgreSQL, in which it has a database of its own; `executor`: further options."""
+    def __init__(
+        self, folder: Path, server: str, *, executor: Iterable[str] = (), lease_s: float = LEASE_S, has_own: bool = True
+    ) -> None:
+        """`server`: the URL of PostgreSQL, in which it has a database of its own; `executor`: further options of all
+        executors; `has_own`: whether there is one that nobody disturbs."""
         name = f"pair_{uuid.uuid4().hex}"
         with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         self.database = f"{server.rpartition('/')[0]}/{name}"
-        options = ("--database", self.database, "--grace-s", "2", "--lease-s", str(LEASE_S), "--heartbeat-s", "0.5")
+        options = ("--database", self.database, "--grace-s", "2", "--lease-s", str(lease_s), "--heartbeat-s", "0.5")
         self.engines = [Service("engine", self._folder(folder, each), options) for each in "ab"]
         self._options = ("--grace-s", "1", *executor)
         self.folder = folder
-        self.executors = [self.add_executor("executor")]
+        self.executors = [self.add_executor("executor")] if has_own else []
         self._channels = [open_channel(each.address) for each in self.engines]
         self._stubs = [engine_service_pb2_grpc.EngineServiceStub(each) for each in self._channels]
 

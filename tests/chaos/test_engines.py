@@ -10,9 +10,11 @@ import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.chaos.cutting import Cutter
 from tests.chaos.pairs import Pair
 from tests.endpoints import Endpoint
 from tests.integration.engines import until
@@ -38,7 +40,7 @@ posts:
     post:
       with-items: n in <% range($.first, $.last) %>
       action: std.http
-      input: {url: <% $.url %>/echo/<% $.n %>, method: POST}
+      input: {url: <% $.url %>/slow/<% $.n %>, method: POST}
 chain:
   input: [url]
   tasks:
@@ -149,3 +151,88 @@ async def test_an_engine_that_stood_still_is_ended_and_stops(pair: Pair, endpoin
     assert_each_arrived_once(endpoint, CHAINS * LENGTH)
     numbers = Counter(row.ended for row in pair.read(lambda queries: queries.engines()).values())
     assert numbers[False] == 1
+
+
+SHORT = """
+version: '2.0'
+short:
+  input: [url]
+  tasks:
+    post: {action: std.http, input: {url: <% $.url %>, method: POST}}
+"""
+MESSAGES = 20
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def apart(server: str, tmp_path: Path) -> AsyncIterator[tuple[Pair, Cutter]]:
+    """Two engines, and an executor that reaches the first one through a connection that can hold messages back."""
+    async with Pair(tmp_path, server, executor=("--slots", "100"), lease_s=10.0, has_own=False) as pair:
+        async with Cutter(pair.engines[0].address) as cutter:
+            executor = pair.add_executor("executor", through=(cutter.address, pair.engines[1].address))
+            executor.launch()
+            await pair.define(SHORT)
+            await until(lambda: len(hello_engines(pair)) == 1, 30)
+            yield pair, cutter
+            executor.stop()
+        assert pair.findings() == []
+
+
+def hello_engines(pair: Pair) -> list[str]:
+    """To which engine each session said Hello last."""
+    return [row.engine_id for row in pair.read(lambda queries: queries.sessions())]
+
+
+async def hand_out(pair: Pair, cutter: Cutter, endpoint: Endpoint) -> list[str]:
+    """Let the first engine hand out actions that do not arrive. Their executions."""
+    await until(lambda: "stream open" in executor_log(pair, cutter.address), 30)
+    cutter.flows.clear()
+    urls = [f"{endpoint.url}/slow/{each}" for each in range(MESSAGES)]
+    started = list(await asyncio.gather(*(pair.start(0, "short", url=url) for url in urls)))
+    await until(lambda: sum(pair.read(lambda queries: queries.held_counts()).values()) == MESSAGES, 30)
+    assert endpoint.calls.total() == 0
+    return started
+
+
+def executor_log(pair: Pair, address: str) -> str:
+    """What the executor logged of the engine at this address."""
+    lines = (pair.folder / "executor" / "executor.log").read_text().splitlines()
+    return "\n".join(line for line in lines if address in line)
+
+
+def deliveries(pair: Pair, execution_ids: list[str]) -> Counter[int]:
+    """How often actions were handed out."""
+    rows = [pair.read(lambda queries: queries.attempt(each, (1, 0, 1))) for each in execution_ids]
+    return Counter(row.delivery for row in rows)
+
+
+async def test_what_is_still_on_its_way_is_not_sent_again(apart: tuple[Pair, Cutter], endpoint: Endpoint) -> None:
+    """While messages of one engine are on their way, the other one starts again, and the executor says Hello to it
+    without them: they are not sent a second time."""
+    pair, cutter = apart
+    started = await hand_out(pair, cutter, endpoint)
+    pair.engines[1].kill()
+    await pair.engines[1].start()
+    newest = max(pair.read(lambda queries: queries.engines()).items())[1].id
+    await until(lambda: hello_engines(pair) == [newest], 30)
+    await asyncio.sleep(1.0)
+    cutter.flows.set()
+    await pair.wait_ended(MESSAGES, 30)
+    assert pair.states() == {"SUCCESS": MESSAGES}
+    assert_each_arrived_once(endpoint, MESSAGES)
+    assert deliveries(pair, started) == {1: MESSAGES}
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+async def test_what_never_arrived_is_sent_by_the_other_engine(
+    apart: tuple[Pair, Cutter], endpoint: Endpoint, end: signal.Signals
+) -> None:
+    """What an engine has handed out and never sent, because it died or stands still, is sent by the other one, even
+    though the executor is alive and keeps its lease, and the actions are not safe to repeat."""
+    pair, cutter = apart
+    started = await hand_out(pair, cutter, endpoint)
+    os.kill(pair.engines[0].pid, end)
+    await pair.wait_ended(MESSAGES, 30)
+    cutter.flows.set()
+    assert pair.states() == {"SUCCESS": MESSAGES}
+    assert_each_arrived_once(endpoint, MESSAGES)
+    assert deliveries(pair, started) == {2: MESSAGES}

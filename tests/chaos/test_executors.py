@@ -145,8 +145,8 @@ async def test_every_action_ends_once(pair: Pair, endpoint: Endpoint) -> None:
     safe arrives twice; of several answers the first counts."""
     chance = random.Random(14)
     async with (
-        Cutter(pair.engines[0].address, chance) as first,
-        Cutter(pair.engines[1].address, chance) as second,
+        Cutter(pair.engines[0].address, chance, 20_000) as first,
+        Cutter(pair.engines[1].address, chance, 20_000) as second,
         AnswersTwice(
             pair.engines[0].address,
             lambda run: done(run, result="1"),
