@@ -20,6 +20,7 @@ import (
 )
 
 var (
+	ctx        = context.Background()
 	actions    pb.ActionServiceClient
 	executions pb.ExecutionServiceClient
 )
@@ -63,10 +64,12 @@ func newUUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// soon is the context of a unary call.
-func soon() context.Context {
-	ctx, _ := context.WithTimeout(context.Background(), 30*time.Second) //nolint:govet // its timer ends it
-	return ctx
+// withDeadline gives each unary call 30 seconds.
+func withDeadline(ctx context.Context, method string, request, answer interface{}, channel *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return invoke(ctx, method, request, answer, channel, options...)
 }
 
 func toJSON(value interface{}) string {
@@ -76,13 +79,13 @@ func toJSON(value interface{}) string {
 }
 
 func start(request *pb.StartExecutionRequest) *pb.StartExecutionResponse {
-	answer, err := executions.StartExecution(soon(), request)
+	answer, err := executions.StartExecution(ctx, request)
 	must(err)
 	return answer
 }
 
 func wait(id string) *pb.Execution {
-	answer, err := executions.WaitExecution(soon(), &pb.WaitExecutionRequest{ExecutionId: id})
+	answer, err := executions.WaitExecution(ctx, &pb.WaitExecutionRequest{ExecutionId: id})
 	must(err)
 	return answer.Execution
 }
@@ -92,9 +95,9 @@ func wait(id string) *pb.Execution {
 func follow(id string, take func(*pb.Change)) int {
 	token := ""
 	for streams := 1; ; streams++ {
-		ctx, cancel := context.WithCancel(context.Background())
+		breakable, cancel := context.WithCancel(ctx)
 		request := &pb.WatchExecutionRequest{ExecutionId: id, ResumeToken: token, FromFirstChange: true}
-		stream, err := executions.WatchExecution(ctx, request)
+		stream, err := executions.WatchExecution(breakable, request)
 		must(err)
 		for err == nil {
 			var message *pb.WatchExecutionResponse
@@ -146,34 +149,34 @@ func order() {
 		seen.Sequences = append(seen.Sequences, change.Sequence)
 		if moved := change.GetAttemptMoved(); moved.GetDelegated() {
 			outcome := pb.CompletionOutcome_COMPLETION_OUTCOME_SUCCEEDED
-			_, err := actions.CompleteAction(soon(), &pb.CompleteActionRequest{Alias: moved.Alias, Outcome: outcome, Result: "42"})
+			_, err := actions.CompleteAction(ctx, &pb.CompleteActionRequest{Alias: moved.Alias, Outcome: outcome, Result: "42"})
 			must(err)
 		}
 	})
-	got, err := executions.GetExecution(soon(), &pb.GetExecutionRequest{ExecutionId: id})
+	got, err := executions.GetExecution(ctx, &pb.GetExecutionRequest{ExecutionId: id})
 	must(err)
 	seen.State, seen.Output = got.Execution.State.String(), json.RawMessage(got.Execution.Output)
-	listed, err := executions.ListTasks(soon(), &pb.ListTasksRequest{ExecutionId: id, Filter: "name=fill state=TASK_STATE_SUCCESS"})
+	listed, err := executions.ListTasks(ctx, &pb.ListTasksRequest{ExecutionId: id, Filter: "name=fill state=TASK_STATE_SUCCESS"})
 	must(err)
-	task, err := executions.GetTask(soon(), &pb.GetTaskRequest{TaskExecutionId: listed.Tasks[0].Id})
+	task, err := executions.GetTask(ctx, &pb.GetTaskRequest{TaskExecutionId: listed.Tasks[0].Id})
 	must(err)
 	var long string // of nearly the largest size: it needs no setting of the client
 	must(json.Unmarshal([]byte(task.Task.Result), &long))
 	seen.Long = len(long)
 
 	request.RequestId = newUUID()
-	_, err = executions.StartExecution(soon(), request)
+	_, err = executions.StartExecution(ctx, request)
 	seen.Taken = refusalOf(err)
-	_, err = executions.StartExecution(soon(), &pb.StartExecutionRequest{Workflow: "order", Input: "[]", ExecutionId: "x"})
+	_, err = executions.StartExecution(ctx, &pb.StartExecutionRequest{Workflow: "order", Input: "[]", ExecutionId: "x"})
 	seen.Invalid = refusalOf(err)
-	_, err = executions.GetExecution(soon(), &pb.GetExecutionRequest{ExecutionId: newUUID()})
+	_, err = executions.GetExecution(ctx, &pb.GetExecutionRequest{ExecutionId: newUUID()})
 	seen.Unknown = refusalOf(err)
 }
 
 // repair does what an operator does. Each step goes on with the state that it has waited for.
 func repair() {
 	id := start(&pb.StartExecutionRequest{Workflow: "repair", Input: `{"seconds": "soon"}`, RequestId: newUUID()}).Execution.Id
-	_, err := executions.PauseExecution(soon(), &pb.PauseExecutionRequest{ExecutionId: id, RequestId: newUUID(), Comment: "a step"})
+	_, err := executions.PauseExecution(ctx, &pb.PauseExecutionRequest{ExecutionId: id, RequestId: newUUID(), Comment: "a step"})
 	must(err)
 	seen.Repair = append(seen.Repair, wait(id).State.String())
 	for _, tasks := range [][]*pb.ResumeTask{
@@ -182,14 +185,14 @@ func repair() {
 		{{Task: "send", Skip: true, Output: `"by hand"`}}, // without it `send` has failed
 	} {
 		resume := &pb.ResumeExecutionRequest{ExecutionId: id, RequestId: newUUID(), Comment: "a step", Tasks: tasks}
-		_, err = executions.ResumeExecution(soon(), resume)
+		_, err = executions.ResumeExecution(ctx, resume)
 		must(err)
 		seen.Repair = append(seen.Repair, wait(id).State.String())
 	}
 	var output struct{ Sent string }
 	must(json.Unmarshal([]byte(wait(id).Output), &output))
 	seen.Sent = output.Sent
-	again, err := executions.RerunExecution(soon(), &pb.RerunExecutionRequest{
+	again, err := executions.RerunExecution(ctx, &pb.RerunExecutionRequest{
 		ExecutionId: id, StartFrom: pb.RerunFrom_RERUN_FROM_BEGINNING, Input: `{"seconds": 0.1}`})
 	must(err)
 	seen.RerunOf = again.Execution.Labels["rerun-of"] == id
@@ -197,17 +200,17 @@ func repair() {
 }
 
 func main() {
-	channel, err := grpc.Dial(os.Args[1], grpc.WithInsecure())
+	channel, err := grpc.Dial(os.Args[1], grpc.WithInsecure(), grpc.WithUnaryInterceptor(withDeadline))
 	must(err)
 	actions, executions = pb.NewActionServiceClient(channel), pb.NewExecutionServiceClient(channel)
-	info, err := pb.NewSystemServiceClient(channel).GetServerInfo(soon(), &pb.GetServerInfoRequest{})
+	info, err := pb.NewSystemServiceClient(channel).GetServerInfo(ctx, &pb.GetServerInfoRequest{})
 	must(err)
 	for _, language := range info.Languages {
 		seen.Languages = append(seen.Languages, language.String())
 	}
 	text, err := os.ReadFile(os.Args[2])
 	must(err)
-	_, err = pb.NewWorkflowServiceClient(channel).CreateDefinitions(soon(), &pb.CreateDefinitionsRequest{Text: string(text)})
+	_, err = pb.NewWorkflowServiceClient(channel).CreateDefinitions(ctx, &pb.CreateDefinitionsRequest{Text: string(text)})
 	must(err)
 	order()
 	repair()

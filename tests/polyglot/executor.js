@@ -17,6 +17,7 @@ const running = new Map(); // by action execution: { delivery, engine, stop }
 const outcomes = new Map(); // not acknowledged, by action execution and delivery: { done, stream }
 const streams = new Map(); // those that are open, by the address of their engine
 const ended = new Set(); // the ids of engines that an InventoryRequest has named
+let calls = 0; // how many are not over
 let leaving = false;
 let parting = false; // whether nothing is waited for any more
 
@@ -124,6 +125,7 @@ class Stream {
     Object.assign(this, { engine, client, engineId: '', isOpen: false, isDraining: false, heard: performance.now() });
     this.lease = 10_000; // for the Welcome
     this.call = client.Connect();
+    calls += 1;
     this.call.on('data', (message) => this.take(message));
     this.call.on('error', () => {}); // `status` comes too, and also after a good end
     this.call.on('status', ({ code }) => this.close(code));
@@ -228,6 +230,8 @@ class Stream {
   close(code) {
     clearInterval(this.timer);
     this.leave();
+    calls -= 1;
+    if (parting && calls === 0) process.exit(0);
     if (code === grpc.status.ABORTED) process.exit(1); // another process is this executor now
     flush();
     if (!parting) setTimeout(() => new Stream(this.engine, this.client), 100 + 200 * Math.random());
@@ -240,7 +244,7 @@ async function leave() {
   while (performance.now() < ends && running.size + outcomes.size > 0) await pause(20);
   parting = true;
   [...streams.values()].forEach((stream) => stream.sayGoodbye(true));
-  setTimeout(() => process.exit(0), 2000).unref(); // else it ends with its last stream
+  setTimeout(() => process.exit(0), 2000); // else it ends with its last stream
 }
 
 process.on('SIGTERM', leave);
