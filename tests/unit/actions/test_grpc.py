@@ -21,6 +21,7 @@ from tests.unit.actions.grpc_shop import FILES, SERVICE, Shop, compile_protos, r
 from dalsegno.actions import grpc as family
 from dalsegno.actions.action import ActionContext, ActionFailed
 from dalsegno.actions.registry import load_registry
+from dalsegno.worker.testing import call_async
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -295,6 +296,21 @@ async def test_a_cancelled_action_ends_the_call(shop: Shop, call: Call) -> None:
     running.cancel()
     await until(lambda: shop.ended == ["Echo"])
     assert running.cancelled()
+
+
+async def test_a_worker_stops_a_call_at_its_time_and_when_it_is_cancelled(shop: Shop) -> None:
+    """In a worker the time of the task and a cancel end the call at the service; it is not safe to rerun by itself."""
+
+    async def wait(request: Any, context: Any) -> None:
+        await asyncio.sleep(60)
+
+    shop.methods["Echo"] = wait
+    action = family.call_action(("*",))
+    given = {"target": shop.target, "method": ECHO}
+    assert (await call_async(action, given, timeout_s=0.3)).word == "failed"
+    assert (await call_async(action, given, cancel_after_s=0.3)).word == "cancelled"
+    await until(lambda: shop.ended == ["Echo"] * 2)
+    assert action.description.safe_to_rerun is False
 
 
 async def test_a_failure_says_what_the_service_said(shop: Shop, call: Call) -> None:
