@@ -125,6 +125,7 @@ async def watch(executions: ExecutionServiceStub, execution_id: str, interval_s:
             if error.code() not in CUT:
                 raise
             seen.ends.append(error.code())
+            await asyncio.sleep(0.1)
 
 
 async def test_quiet_streams_are_kept_and_cut_ones_resumed(behind: Behind) -> None:

@@ -266,6 +266,21 @@ async def test_a_stream_without_end_is_a_failure(shop: Shop, call: Call, monkeyp
     assert "10 messages" in (await failure_of(call(WATCH)))[0]
 
 
+async def test_an_answer_larger_than_a_value_is_a_failure(shop: Shop, call: Call) -> None:
+    """A result has the limit of a value, after its conversion; a message has one of its own, and was carried out."""
+    size = [3_500_000]
+
+    async def give(request: Any, context: Any) -> Any:
+        return shop.make("Order", seal=bytes(size[0]))
+
+    shop.methods["Echo"] = give
+    ended = await call_async(family.call_action(("*",)), {"target": shop.target, "method": ECHO})
+    assert (ended.word, ended.error[:17]) == ("failed", "result too large:")
+    size[0] = 17 * 1024 * 1024
+    _, data = await failure_of(call())
+    assert (data["code"], data["sent"], data["tries"]) == ("RESOURCE_EXHAUSTED", True, 1)
+
+
 async def test_the_deadline_is_the_services_too(shop: Shop, call: Call) -> None:
     """`timeout`, or what is left of the time of the action, ends the call; the service knows the time."""
     left: list[float] = []
