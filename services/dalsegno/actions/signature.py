@@ -11,7 +11,7 @@ import inspect
 import keyword
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import msgspec
 
@@ -80,6 +80,8 @@ def read_signature(function: Callable[..., object], *, typed: bool) -> Inputs:
             context = each.name
             continue
         kind = _read_type(function, each.annotation, place) if typed else object
+        if each.default is None and kind not in _ANYTHING:
+            kind = Optional[kind]  # noqa: UP045 (`|` is not for every annotation)
         if each.kind is each.VAR_KEYWORD:
             accepts_any, others = True, kind
             continue

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import dataclasses
 import inspect
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -29,8 +30,9 @@ from types import ModuleType
 
 from google.protobuf.message import DecodeError
 
-from dalsegno.actions.action import Action
+from dalsegno.actions.action import Action, ActionCancelled, ActionFailed
 from dalsegno.actions.registry import AnyAction
+from dalsegno.rpc import logs
 from dalsegno.v1.executor_service_pb2 import TASK_OUTCOME_RUNNING, RunAction, TaskDone
 from dalsegno.worker.order import read_context, read_input
 from dalsegno.worker.outcome import describe_exception, describe_failure, describe_progress, describe_result
@@ -43,6 +45,8 @@ ENDS_WITHIN_S = 2.0
 
 TEMPLATE = "dalsegno.worker.template"
 PR_SET_PDEATHSIG = 1
+
+_log = logging.getLogger(__name__)
 
 _context = multiprocessing.get_context("forkserver")
 _starting = threading.Lock()
@@ -149,6 +153,8 @@ def serve(
     # Some stop all processes of a service at once: the worker decides how long this one runs. (Programs that it starts
     # get the default again, which they would not with SIG_IGN.)
     signal.signal(signal.SIGTERM, lambda *_: None)
+    if not logging.getLogger().handlers:
+        logs.set_up("action")
     sending = threading.Lock()
 
     def send(done: TaskDone) -> None:
@@ -165,6 +171,8 @@ def serve(
         returned = action.function(**given)
         done = describe_result(asyncio.run(_wait_for(returned)) if inspect.isawaitable(returned) else returned)
     except BaseException as error:
+        if not isinstance(error, ActionFailed | ActionCancelled):
+            _log.warning("action %s raised", name, exc_info=error)
         done = describe_exception(name, error)
     send(done)
 

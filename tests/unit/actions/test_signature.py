@@ -77,6 +77,19 @@ def test_an_input_that_does_not_fit_is_named_with_its_path(given: dict[str, obje
     assert problem_of(send, **given) == words
 
 
+def test_null_is_taken_where_it_is_the_default() -> None:
+    """`count: int = None` takes null, as it is written so often; a parameter without that default does not."""
+
+    @action("test.count")
+    def count(first: int, second: int = None, third: list[int] = None) -> None: ...  # type: ignore[assignment] # noqa: RUF013
+
+    given = {"first": 1, "second": None, "third": None}
+    assert count.arguments(dict(given)) == given
+    assert problem_of(count, first=None, second="2") == (
+        "input $.first: expected `int`, got `null`; $.second: expected `int | null`, got `str`"
+    )
+
+
 def test_without_annotation_everything_fits() -> None:
     """`object`, `Any`, no annotation and `typed=False` take every input; exact integers stay exact."""
 

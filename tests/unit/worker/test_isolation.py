@@ -64,6 +64,20 @@ def test_the_end_of_a_process_is_an_outcome(how: str, expected: Outcome) -> None
     assert call(isolated.end, {"how": how}) == expected
 
 
+def test_the_log_has_the_traceback_of_a_process(capfd: pytest.CaptureFixture[str]) -> None:
+    """What an isolated action raises is logged as what any other raises."""
+    pid = subprocess.run(
+        tied(sys.executable, "-c", "from tests.unit.worker import isolated; from dalsegno.worker.testing import call; "
+             "print(call(isolated.end, {'how': 'thread'}).error)"),
+        cwd=ROOT, check=True,
+    )  # fmt: skip
+    assert pid.returncode == 0
+    shown = capfd.readouterr()
+    assert "msg='4'" in shown.out
+    assert '"message":"action isolated.end raised"' in shown.err
+    assert "return exit(4)" in shown.err
+
+
 def test_an_input_that_does_not_fit_starts_no_process() -> None:
     """The input is checked before."""
     assert call(isolated.double, {"number": "2"}).error == (
