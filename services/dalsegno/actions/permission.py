@@ -27,8 +27,9 @@ FOR_TARGETS = "grpc.call"
 """The permission that names targets."""
 
 _HOST = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]"
-_TARGET = re.compile(rf"(?:{_HOST}):[0-9]{{1,5}}|unix:/[^\s,]+")
-_PATTERN = re.compile(rf"(?:\*|(?:\*\.)?(?:{_HOST})):(?:\*|[0-9]{{1,5}})|\*|unix:/[^\s,]+")
+_PORT = r"(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_TARGET = re.compile(rf"(?:{_HOST}):{_PORT}|unix:/[^\s,]+")
+_PATTERN = re.compile(rf"(?:\*|(?:\*\.)?(?:{_HOST})):(?:\*|{_PORT})|\*|unix:/[^\s,]+")
 
 
 def read_allowed(words: Iterable[str]) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ def test_a_slip_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         ("std.shell", "--allow std.shell: it is one of std.ssh, std.javascript, core.local, grpc.call"),
         ("grpc.call", "--allow grpc.call: name its targets: grpc.call=host:port,... (* for all)"),
         ("grpc.call=stock", "--allow stock: neither one of"),
+        ("grpc.call=a:65536", "--allow a:65536: neither one of"),
         ("grpc.call=a:1,std.shell", "--allow std.shell: neither one of std.ssh, std.javascript, core.local, grpc.call"),
         ("std.ssh=a:1", "--allow std.ssh=a:1: it is one of"),
     ):

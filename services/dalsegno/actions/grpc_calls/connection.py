@@ -46,7 +46,7 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.keepalive_time_ms", 360_000),  # servers end connections that ping more than once in five minutes
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", int(CONNECT_S * 1000)),  # in spite of its name, the time for one attempt
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 State = grpc.ChannelConnectivity
