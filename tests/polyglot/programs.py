@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import subprocess
@@ -65,13 +66,19 @@ def find_missing(language: Language) -> str:
 
 async def prepare(language: Language) -> None:
     """Make what a language needs, unless it is there."""
+    MODULES.mkdir(parents=True, exist_ok=True)
+    with (MODULES / "lock").open("w") as lock:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)  # other processes run tests, too
+        await _prepare(language)
+
+
+async def _prepare(language: Language) -> None:
     sources = {JAVASCRIPT: [HERE / "package.json"], RUBY: [], GO: [HERE / "client.go", HERE / "executor.go"]}[language]
     texts = [path.read_bytes() for path in [*sources, *map(Path, FILES)]]
     wanted, stamp = str(crc32(b"".join(texts))), MODULES / f"{language.name}.stamp"
     if stamp.exists() and stamp.read_text() == wanted:
         return
     stamp.unlink(missing_ok=True)
-    MODULES.mkdir(parents=True, exist_ok=True)
     await {JAVASCRIPT: _prepare_javascript, RUBY: _prepare_ruby, GO: _prepare_go}[language]()
     stamp.write_text(wanted)
 
