@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.engines import ScriptedExecutor, done, until
@@ -301,3 +303,68 @@ async def until_more(stage: Stage, scene: Scene, revision: int) -> None:
             if (await stage.system.get(scene.id)).revision > revision:
                 return
             await asyncio.sleep(0.02)
+
+
+@EVERY
+async def test_what_is_submitted_is_in_the_database(stage: Stage, language: str) -> None:
+    """S1, S3, S12, S14: the execution, at least one task execution and its action execution are rows once the start is
+    answered; every state that readers see is stored, so a kill of everything changes none."""
+    scene = await stage.open("chain", language, {"word": "w"}, held={"second"})
+    rows = stored(stage, "SELECT state FROM executions WHERE id = ?", scene.id)
+    assert rows == [("RUNNING",)]
+    assert len(stored(stage, "SELECT name FROM tasks WHERE execution_id = ?", scene.id)) >= 1
+    assert len(stored(stage, "SELECT action FROM attempts WHERE execution_id = ?", scene.id)) >= 1
+    await stage.has(scene, "second")
+    shown = await stage.states(scene)
+    assert shown == {"first": "SUCCESS", "second": "RUNNING"}
+    assert dict(stored(stage, "SELECT name, state FROM tasks WHERE execution_id = ?", scene.id)) == shown
+    for service in (stage.system.engine, stage.system.api):
+        service.kill()
+    await stage.system.start()
+    assert await stage.states(scene) == shown
+    await stage.release(scene, "second")
+    await stage.rests(scene)
+
+
+def stored(stage: Stage, statement: str, execution_id: str) -> list[Any]:
+    """Read rows of the store past all services."""
+    with closing(sqlite3.connect(f"file:{stage.system.database.removeprefix('sqlite:///')}?mode=ro", uri=True)) as rows:
+        return rows.execute(statement, (execution_id,)).fetchall()
+
+
+@EVERY
+async def test_a_join_waits_and_may_never_run(stage: Stage, language: str) -> None:
+    """S7, S8: a join exists and is WAITING while a branch is missing; where the branch fails it never runs, and the
+    execution ends all the same."""
+    scene = await stage.open("join", language, held={"right"})
+    await stage.has(scene, "right")
+    async with asyncio.timeout(20):
+        while True:
+            if (await stage.states(scene)).get("meet") == "WAITING":
+                break
+            await asyncio.sleep(0.02)
+    assert await stage.attempts(scene, "meet") == []
+    assert (await stage.tasks(scene))["meet"].waiting_for
+    await stage.release(scene, "right", fails=True)
+    await stage.rests(scene, "ERROR")
+    assert await stage.attempts(scene, "meet") == []
+    assert (await stage.states(scene))["meet"] in ("WAITING", "ERROR")
+    other = await stage.open("join", language, held={"right"})
+    await stage.release(other, "right")
+    await stage.rests(other)
+
+
+@EVERY
+async def test_a_task_with_a_sub_workflow_has_a_workflow_execution(stage: Stage, language: str) -> None:
+    """S15 as decision 18 has it: it has no action execution but at least one execution of a workflow; what undoes it is
+    the only action execution that it gets."""
+    scene = await stage.open("branches", language)
+    await stage.rests(scene)
+    task = (await stage.tasks(scene))["right"]
+    assert (len(task.child_execution_ids), await stage.attempts(scene, "right")) == (1, [])
+    assert (await stage.system.get(task.child_execution_ids[0])).parent_execution_id == scene.id
+    await stage.go_to(scene.id, "begun")
+    await stage.reaches(scene.id, "PAUSED")
+    (undone,) = [each for each in await stage.attempts(scene, "right") if each.action == "test.undo"]
+    assert (undone.revert, undone.state) == (True, execution_pb2.ACTION_STATE_SUCCESS)
+    assert len(await stage.attempts(scene, "right")) == 1
