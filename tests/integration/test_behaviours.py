@@ -50,6 +50,7 @@ async def worker(system: System) -> AsyncIterator[None]:
     running = Worker(run_async, run_sync, engine=system.engine.address, id="passive", slots=10)
     serving = asyncio.create_task(running.serve())
     try:
+        await until(lambda: running.is_connected)
         yield
     finally:
         running.stop()

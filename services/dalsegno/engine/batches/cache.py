@@ -53,7 +53,7 @@ MEMBER_BYTES = 1_000
 RESTING_SHARE = 0.25
 """The share of the cache that executions at rest may take."""
 
-WAITING_SHARE = 0.05
+WAITING_SHARE = 0.02
 """The share of the cache that executions may take that wait for third parties only, perhaps for days."""
 WAITING_BYTES_MAX = 64 * 1024
 """A larger one does not count as waiting: to load it again would take long."""
