@@ -102,7 +102,8 @@ async def test_a_cancel_and_a_timeout_reach_what_runs(desk: Desk, tmp_path: Path
     await until(lambda: worker.is_connected)
     named = "isolated.sleep" if how == "process" else f"stopped.{how}"
     given = json.dumps({"path": str(path)} if how == "process" else {})
-    started = await desk.run(named, input=given, **({"timeout": {"seconds": 2}} if by == "timeout" else {}))
+    limit = {"timeout": {"seconds": 4 if how == "process" else 2}} if by == "timeout" else {}
+    started = await desk.run(named, input=given, **limit)
     await until(path.exists if how == "process" else lambda: ENDS == ["started"])
 
     if by == "cancel":
