@@ -21,7 +21,7 @@ from dalsegno.gateway.forwarding import PUBLIC, Forwarder
 from dalsegno.gateway.hooks import Hooks
 from dalsegno.gateway.messages import CODECS, READ_BYTES, Gzip
 from dalsegno.gateway.openapi import document
-from dalsegno.gateway.responses import Response, json_response, refusal
+from dalsegno.gateway.responses import Response, json_response, refusal, sized
 
 HEALTH_S = 1.0
 """The time that the api has to tell its health."""
@@ -105,7 +105,7 @@ class Application:
         if misused is not None:
             await misused.send(send)
             return
-        await self._rpc(scope, receive, send)
+        await self._rpc(scope, receive, sized(send))
 
     async def _health(self) -> Response:
         """Return whether calls are served: the gateway is not stopping, and the api is ready."""

@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 from connectrpc.code import Code
 
+from dalsegno.gateway.draining import Send
+
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -25,6 +27,27 @@ class Response:
         headers = [(name.encode(), value.encode()) for name, value in (*self.headers, *sized)]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
+
+
+def sized(send: Send) -> Send:
+    """Return a `send` that keeps the head of a response until its body, and gives a whole one its length. Without it
+    each is sent in three parts."""
+    head: dict[str, Any] | None = None
+
+    async def send_with_length(message: Any) -> None:
+        nonlocal head
+        if message["type"] == "http.response.start" and not message.get("trailers", False):
+            head = message
+            return
+        if head is not None:
+            if not message.get("more_body", False):
+                length = (b"content-length", str(len(message.get("body", b""))).encode())
+                head = {**head, "headers": [*head["headers"], length]}
+            await send(head)
+            head = None
+        await send(message)
+
+    return send_with_length
 
 
 def json_response(status: int, value: object, *headers: tuple[str, str]) -> Response:
