@@ -31,12 +31,12 @@ async def measure_delegates(
     """W13: the memory of the services without delegates, with so many that wait, and after all services were started
     again; then 50 callers complete some of them, each with its next call when it has the answer of the one before."""
     await client.define(language.asking, language.document_name("asking"))
-    await _complete(client, await _ask(services, client, FIRST))
+    await _complete(client, await ask(services, client, FIRST))
     await asyncio.sleep(AT_REST_S)
     yield Result(f"W13 none waits{language.suffix}", 0, rss_mb=resident_mb(services.pids))
     tell(f"W13: {waiting:,} delegates")
     with measured(services) as spent:
-        asked = await _ask(services, client, waiting)
+        asked = await ask(services, client, waiting)
     await asyncio.sleep(AT_REST_S)
     yield _with_memory(services, spent.result(f"W13 wait{language.suffix}", waiting, waiting))
     await _restart(services)
@@ -70,10 +70,10 @@ async def _restart(services: Services) -> None:
     await settle(services)
 
 
-async def _ask(services: Services, client: Client, count: int) -> list[str]:
+async def ask(services: Services, client: Client, count: int) -> list[str]:
     """Start so many executions, and return the ids of their actions once all wait for a third party."""
     before = _count_waiting(services)
-    started = await _together(STARTS_AT_ONCE, range(count), lambda _: client.start("asking"))
+    started = await together(STARTS_AT_ONCE, range(count), lambda _: client.start("asking"))
     while True:
         await asyncio.sleep(LOOK_S)
         if _count_waiting(services) == before + count:
@@ -95,10 +95,10 @@ async def _complete(client: Client, actions: list[str]) -> list[float]:
         await client.complete(action)
         return time.perf_counter() - began_s
 
-    return await _together(CALLERS, actions, complete)
+    return await together(CALLERS, actions, complete)
 
 
-async def _together(callers: int, given: Iterable[Given], call: Callable[[Given], Awaitable[Got]]) -> list[Got]:
+async def together(callers: int, given: Iterable[Given], call: Callable[[Given], Awaitable[Got]]) -> list[Got]:
     """Call for each of these, so many at once. Return what the calls gave, in the order of the list."""
     left: Iterator[tuple[int, Given]] = iter(enumerate(given))
     got: dict[int, Got] = {}
@@ -113,4 +113,4 @@ async def _together(callers: int, given: Iterable[Given], call: Callable[[Given]
 
 async def _check(client: Client, actions: list[str]) -> None:
     """RuntimeError unless the executions of these actions have succeeded."""
-    await _together(CALLERS, actions, lambda action: client.wait(action.partition(".")[0]))
+    await together(CALLERS, actions, lambda action: client.wait(action.partition(".")[0]))

@@ -10,7 +10,17 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import definitions, delegates, disturbances, endless, going_back, operations, profiles, workloads
+from tests.benchmarks import (
+    definitions,
+    delegates,
+    disturbances,
+    endless,
+    going_back,
+    operations,
+    over_http,
+    profiles,
+    workloads,
+)
 from tests.benchmarks.results import Result, describe_machine, find_commit, write_json, write_table
 from tests.benchmarks.services import running_services
 from tests.benchmarks.texts import LANGUAGES, Language
@@ -18,7 +28,8 @@ from tests.benchmarks.texts import LANGUAGES, Language
 NOTE = """cpu_s: processor time of engine, executor and api together, without the client (this program).
 W10: n canaries; wall_s is the longest that any of them took.
 W13: n delegates; p50_ms and p99_ms are of one completion, as a caller sees it.
-W12: n rounds so far, of which the last 1,000 are measured; p50_ms is the time of one of them."""
+W12: n rounds so far, of which the last 1,000 are measured; p50_ms is the time of one of them.
+W14: cpu_s is that of the gateway, too; rss_mb that of the gateway alone."""
 WORKLOADS = {
     **workloads.WORKLOADS,
     **operations.WORKLOADS,
@@ -26,9 +37,10 @@ WORKLOADS = {
     "W11": going_back.measure_going_back,
     "W12": endless.measure_endless,
     "W13": delegates.measure_delegates,
+    "W14": over_http.measure_gateway,
 }
 EVERY = sorted([*WORKLOADS, "W6"], key=lambda name: int(name[1:]))
-LONG = {"W12", "W13"}
+LONG = {"W12", "W13", "W14"}
 """Run only when they are named."""
 
 

@@ -70,6 +70,11 @@ class Client:
         answer = await self._executions.StartExecution(request, timeout=READY_S)
         return answer.execution.id
 
+    async def get(self, execution_id: str) -> execution_pb2.Execution:
+        """The execution as it is now."""
+        request = execution_service_pb2.GetExecutionRequest(execution_id=execution_id)
+        return (await self._executions.GetExecution(request, timeout=READY_S)).execution
+
     async def wait(
         self, execution_id: str, end: int = execution_pb2.EXECUTION_STATE_SUCCESS
     ) -> execution_pb2.Execution:
@@ -206,6 +211,12 @@ class Services:
         self._spawn("engine", "--listen", self._engine, *database)
         self._spawn("executor", "--engine", self._engine, "--id", "executor-1")
         self._spawn("api", "--listen", self._api, "--engine", self._engine, *database)
+
+    def spawn_gateway(self) -> str:
+        """Start a gateway beside the others, and return its address."""
+        address = free_address()
+        self._spawn("gateway", "--listen", address, "--api", self._api)
+        return address
 
     def open_client(self) -> Client:
         """A new client of api."""
