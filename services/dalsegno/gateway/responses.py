@@ -10,6 +10,9 @@ from connectrpc.code import Code
 
 from dalsegno.gateway.draining import Send
 
+_IDENTITY = (b"content-encoding", b"identity")
+"""Says nothing."""
+
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -42,7 +45,7 @@ def sized(send: Send) -> Send:
         if head is not None:
             if not message.get("more_body", False):
                 length = (b"content-length", str(len(message.get("body", b""))).encode())
-                head = {**head, "headers": [*head["headers"], length]}
+                head = {**head, "headers": [*(each for each in head["headers"] if each != _IDENTITY), length]}
             await send(head)
             head = None
         await send(message)

@@ -39,7 +39,7 @@ class Gateway:
         self._calls = Calls()
         self._channel = open_channel(settings.api)
         host, _, _ = settings.listen.rpartition(":")
-        hosts = (*settings.host_names, host.strip("[]"))
+        hosts = [each for each in (*settings.host_names, host.strip("[]")) if each]
         self._application = Application(self._channel, self._calls, Access(hosts, settings.cors_origins))
         self._stop = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
