@@ -16,12 +16,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.calls import Calls
-from dalsegno.gateway.draining import Receive, Send, drained
+from dalsegno.gateway.draining import Receive, drained
 from dalsegno.gateway.forwarding import PUBLIC, Forwarder
 from dalsegno.gateway.hooks import Hooks
 from dalsegno.gateway.messages import CODECS, READ_BYTES, Gzip
 from dalsegno.gateway.openapi import document
-from dalsegno.gateway.responses import Response, json_response, refusal, sized
+from dalsegno.gateway.responses import Response, Send, json_response, refusal, sized
 
 HEALTH_S = 1.0
 """The time that the api has to tell its health."""

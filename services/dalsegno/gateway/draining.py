@@ -14,7 +14,7 @@ from typing import Any
 from connectrpc.code import Code
 
 from dalsegno.gateway.messages import READ_BYTES
-from dalsegno.gateway.responses import refusal
+from dalsegno.gateway.responses import Send, refusal
 
 DRAIN_S = 10.0
 """How long an answer waits for the rest of its request. (An answer that comes before ends a connection of HTTP/2.)"""
@@ -23,7 +23,6 @@ BODY_S = 30.0
 """How long the next piece of a body may take."""
 
 Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
 _TOO_SLOW = refusal(408, Code.DEADLINE_EXCEEDED, f"of the body nothing came for {BODY_S:g} s")

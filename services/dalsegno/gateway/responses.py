@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from connectrpc.code import Code
 
-from dalsegno.gateway.draining import Send
+Send = Callable[[Any], Awaitable[None]]
 
 _IDENTITY = (b"content-encoding", b"identity")
 """Says nothing."""
