@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dalsegno.gateway import draining
-from dalsegno.gateway.draining import Receive, Send, drained
+from dalsegno.gateway.draining import Receive, drained
+from dalsegno.gateway.responses import Send
 
 SCOPE = {"type": "http"}
 
