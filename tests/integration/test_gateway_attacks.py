@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import re
 import time
 import zlib
@@ -13,18 +14,26 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.gateways import JSON, PACKAGE, Reply, call, curl, gateway_of, send_raw, url_of
+from tests.gateways import HTTP_2, JSON, PACKAGE, Reply, call, curl, gateway_of, send_raw, url_of, watch
+from tests.integration.engines import until
 from tests.processes import Service, System
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("gateway")]
 
 INFO, START = "SystemService/GetServerInfo", "ExecutionService/StartExecution"
 PACKED = ("-H", "content-encoding: gzip")
+WORKFLOW = """
+version: '2.0'
+asks:
+  tasks:
+    ask: {action: std.async_noop}
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(shared_system: System, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     """A gateway; in the end it has logged no fault of its own."""
+    await shared_system.define(WORKFLOW)
     service = gateway_of(shared_system, tmp_path_factory.mktemp("gateway"))
     await service.start()
     yield service
@@ -118,3 +127,23 @@ async def test_a_bomb_of_small_bombs_is_no_gzip(gateway: Service) -> None:
     """Only one stream of gzip is a message."""
     reply = await send(gateway, START, gzip.compress(b"") * 10_000, *PACKED)
     assert (reply.status, "exactly one whole gzip stream" in reply.json["message"]) == (400, True)
+
+
+def sockets(gateway: Service) -> int:
+    """The number of sockets that the gateway has open."""
+    return sum(os.readlink(each).startswith("socket:") for each in Path(f"/proc/{gateway.pid}/fd").iterdir())
+
+
+async def test_connections_that_clients_close_leave_nothing(system: System, gateway: Service) -> None:
+    """Neither those without a call, nor those whose calls are open: it would come to its limit of open files."""
+    execution_id = await system.begin("asks")
+    assert await is_prompt(gateway)
+    before = sockets(gateway)
+    for _ in range(5):
+        await call(gateway, INFO, {}, HTTP_2)
+        await call(gateway, INFO, {})
+        (await asyncio.open_connection("127.0.0.1", gateway.port))[1].close()
+    cut = [watch(gateway, execution_id, version, seconds=0.5) for version in (HTTP_2, "--http1.1") for _ in range(5)]
+    await asyncio.gather(*cut)
+    await until(lambda: sockets(gateway) <= before, 5.0)
+    await system.cancel(execution_id)

@@ -12,6 +12,7 @@ import sys
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
+from dalsegno.gateway import connections
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.application import Application
 from dalsegno.gateway.calls import Calls
@@ -53,6 +54,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
+        connections.mend()
         config = self._config()
         listening = _listen(self._settings)
         self.port = listening.getsockname()[1]

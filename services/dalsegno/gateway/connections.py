@@ -1,0 +1,37 @@
+"""Connections of Hypercorn, with two faults mended.
+
+When a client closes its connection, Hypercorn 0.18 keeps the socket until the time for idle connections is over, for a
+task of the connection waits for that. And over HTTP/2 it does not wake the applications that wait until something is
+sent: each call that was open keeps its task, and all of them the socket, until the gateway stops.
+"""
+
+from __future__ import annotations
+
+import hypercorn.asyncio.run
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Event, Updated
+from hypercorn.protocol.h2 import H2Protocol
+
+
+class Connection(TCPServer):
+    """One connection. When its client has closed it, nothing waits for it any more."""
+
+    _has_ended = False
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send bytes, close the connection, or let it be idle or not."""
+        if not (self._has_ended and isinstance(event, Updated)):
+            await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._has_ended = True
+        await self.idle_task.stop()
+        if isinstance(self.protocol.protocol, H2Protocol):
+            for buffer in list(self.protocol.protocol.stream_buffers.values()):
+                await buffer.close()
+
+
+def mend() -> None:
+    """Let Hypercorn use this class from now on."""
+    vars(hypercorn.asyncio.run)["TCPServer"] = Connection
