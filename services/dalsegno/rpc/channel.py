@@ -37,7 +37,7 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),  # in spite of its name, the time for one attempt to connect
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Two channels to one address do not share a connection, so that closing one does not affect the other.
     ("grpc.use_local_subchannel_pool", 1),
