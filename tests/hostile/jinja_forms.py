@@ -25,7 +25,8 @@ FORMS = {
         <number> | int; <string> | int; <string> | int(base=16); <number> | float; <numbers> | first; <numbers> | last;
         <dict>.get(<name>, 1) | int; <dicts> | map(attribute='x') | sum; <list> | unique | list | length;
         <list> | string | length; <number> | default(1); <number> if <bool> else <number>; <strings> | join | length;
-        <dicts> | sum(attribute='x'); <number> | round | int; <string> | wordcount; uuid() | length""",
+        <dicts> | sum(attribute='x'); <number> | round | int; <string> | wordcount; uuid() | length;
+        callback_url() | length""",
     "string": """<string> ~ <any>; <string> + <string>; <string> * 3; <string> * (<number> | int); <string> | upper;
         <string> | lower; <string> | capitalize; <string> | title; <string> | trim; <string> | trim(<string>);
         <any> | string; <strings> | join(<string>); <list> | join(', '); <string>[1:5]; <string>[::2]; <string>[::-1];

@@ -51,6 +51,7 @@ FORMS = {
         <numbers>.last(<number>); selectCase(<bool>, <bool>); <strings>.select(<strbody>).count();
         <list>.aggregate(<anyfold>, <any>).len(); range(<number>).len(); <list>.distinct().count();
         <numbers>.distinct().sum(); <list>.groupBy(<body>).count(); random(0, <number>) * 0; uuid().len();
+        callback_url().len();
         <numbers>.accumulate(<fold>).last(); <string>.indexOf(<string>, 1); <string>.lastIndexOf(<string>, 0, 5);
         coalesce(null, <number>); switch(<bool> => <number>, true => 1); let(x => <number>) -> $x + $x;
         1.switchCase(<number>, <number>)""",
