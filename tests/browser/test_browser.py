@@ -22,7 +22,7 @@ from tests.integration.engines import until
 from tests.polyglot.modules import prepare
 from tests.polyglot.programs import ROOT, finish, start
 from tests.ports import free_port
-from tests.processes import Service, System, state_of
+from tests.processes import START_S, Service, System, state_of
 from tests.tied import tied
 
 CHROMIUM = shutil.which("chromium") or ""
@@ -138,7 +138,9 @@ async def setting(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Set
 
 async def listening(gateway: Service, starts: int = 1) -> None:
     """Return when it listens after so many starts."""
-    await until(lambda: gateway.log.exists() and gateway.log.read_text().count("gateway listening on") == starts)
+    await until(
+        lambda: gateway.log.exists() and gateway.log.read_text().count("gateway listening on") == starts, START_S
+    )
 
 
 async def ended(process: asyncio.subprocess.Process) -> None:
@@ -168,7 +170,7 @@ class Steps:
             return
         expected = {"watched": 0, "stopped": 1, "closed": 2}[step]
         with contextlib.suppress(AssertionError):
-            await until(lambda: self.setting.watches(execution_id) >= expected, 5.0)
+            await until(lambda: self.setting.watches(execution_id) >= expected)
         found = [self.setting.watches(execution_id), self.setting.watches(execution_id, "CANCELLED")]
         self.watches[step] = found
         self.states.append(state_of(await self.setting.system.get(execution_id)))
@@ -201,7 +203,7 @@ async def seen(setting: Setting, steps: Steps) -> Seen:
     assert browser.stdout is not None
     assert browser.stdin is not None
     try:
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(200):
             while not (line := (await browser.stdout.readline()).decode()).startswith("{"):
                 assert line, "the browser has ended"
                 await steps.take(*line.split())
