@@ -22,10 +22,14 @@ ROOT = Path(__file__).parents[2]
 TOUR = (
     (ROOT / "README.md", "## Five minutes", "## Where to read on"),
     (ROOT / "services" / "dalsegno" / "cli" / "README.md", "## Definitions", "## Configuration"),
-    (ROOT / "services" / "dalsegno" / "actions" / "README.md", "## An action in Python", ""),
+    (
+        ROOT / "services" / "dalsegno" / "actions" / "README.md",
+        "## An action in Python",
+        "## An action that a third party completes",
+    ),
     (ROOT / "services" / "dalsegno" / "worker" / "README.md", "## A worker and its test", "## Actions"),
 )
-"""The pages in the order in which a reader follows them: the part between two headings (or to the end) of each."""
+"""The pages in the order in which a reader follows them: the part between two headings of each."""
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"`([\w/]+\.(?:yaml|py|toml))`")
 _MASKS = (
@@ -87,7 +91,7 @@ def read_text() -> str:
     for page, first, last in TOUR:
         text = page.read_text()
         begins = text.index(f"{first}\n")
-        parts.append(text[begins : text.index(f"{last}\n", begins) if last else None])
+        parts.append(text[begins : text.index(f"{last}\n", begins)])
     return "\n".join(parts)
 
 
