@@ -38,6 +38,8 @@ class Outcome:
     """The name by which a delegated action may be completed."""
     completion_timeout_s: float | None = None
     """How long a delegated action may wait for its completion; None: without a limit."""
+    heartbeat_timeout_s: float | None = None
+    """How long a delegated action may be without a sign of life; None: without a limit."""
     progress: tuple[tuple[str, float | None], ...] = ()
     """All reports of progress, in order: text and fraction."""
 
@@ -93,6 +95,7 @@ async def call_async(
         done.error,
         done.alias,
         convert.length_s(done.completion_timeout) if done.HasField("completion_timeout") else None,
+        convert.length_s(done.heartbeat_timeout) if done.HasField("heartbeat_timeout") else None,
         tuple(told),
     )
 

@@ -90,9 +90,9 @@ async def test_other_ends_within_an_event_loop() -> None:
             raise ActionFailed("out of paper", {"tray": 2})
         if how == "stop":
             raise ActionCancelled("switched off")
-        return Delegated("order-17", 60)
+        return Delegated("order-17", 60, heartbeat_timeout_s=5)
 
     assert await call_async(end, {"how": "fail"}) == Outcome("failed", {"tray": 2}, "out of paper")
     assert await call_async(end, {"how": "stop"}) == Outcome("cancelled", error="switched off")
     delegated = await call_async(end, {"how": "ask"})
-    assert delegated == Outcome("delegated", alias="order-17", completion_timeout_s=60)
+    assert delegated == Outcome("delegated", alias="order-17", completion_timeout_s=60, heartbeat_timeout_s=5)
