@@ -190,10 +190,11 @@ ATTEMPTS = Table(
     Column("ended_s", Double),
     _text("alias"),
     Column("deadline_s", Double),
-    _text("progress", server_default=""),
-    _time("heard_s", server_default="0"),
     # The number of the engine that handed it out last; 0: an older version did.
     _number("engine", server_default="0"),
+    # The reports of progress are written apart.
+    _text("progress", server_default=""),
+    _time("heard_s", server_default="0"),
 )
 _READY = sa.text("state = 'READY'")
 _HELD = sa.text("state = 'RUNNING' AND session_id <> ''")
