@@ -213,8 +213,24 @@ async def seen(setting: Setting, steps: Steps) -> Seen:
     return Seen(json.loads(line))
 
 
-async def test_a_page_starts_watches_and_completes_while_ten_others_watch(seen: Seen) -> None:
-    """All see every change once and in order, and the end: none waits for a connection."""
+async def test_pages_and_curl_use_the_gateway(setting: Setting, seen: Seen, steps: Steps) -> None:
+    """What the gateway promises to browsers, and the same by curl: each check says a sentence of it.
+
+    They are one test, since all workers of a run would start a browser and services for a part of them.
+    """
+    check_ten_others(seen)
+    check_connections(seen)
+    check_aborts(seen, steps)
+    check_restart(seen)
+    check_violations(seen)
+    check_rebinding(seen)
+    check_foreign_calls(seen, setting)
+    check_foreign_tags(seen)
+    await check_curl(setting)
+
+
+def check_ten_others(seen: Seen) -> None:
+    """A page starts, watches and completes while ten others watch: all see each change once, in order, and the end."""
     found = seen.of("together")
     assert found["states"] == ['SUCCESS {"answer":{"said":"yes"}}'] * 11
     first, *others = found["changes"]
@@ -223,43 +239,43 @@ async def test_a_page_starts_watches_and_completes_while_ten_others_watch(seen: 
     assert all(other == first for other in others)
 
 
-async def test_all_calls_of_all_pages_share_one_connection_of_http_2(seen: Seen) -> None:
-    """With TLS the browser chooses HTTP/2 by itself."""
+def check_connections(seen: Seen) -> None:
+    """With TLS the browser chooses HTTP/2 by itself: all calls of all pages share one connection."""
     (connection,) = seen.of("together")["connections"]
     assert connection.startswith("h2 ")
 
 
-async def test_a_page_that_stops_watching_or_is_closed_ends_the_call_of_the_api(seen: Seen, steps: Steps) -> None:
-    """The api sees one stream canceled, then the other, while the execution goes on."""
+def check_aborts(seen: Seen, steps: Steps) -> None:
+    """A page that stops watching, and one that is closed, end the call of the api, while the execution goes on."""
     assert seen.of("leaving")["told"] == ["[canceled] signal is aborted without reason"]
     assert steps.watches == {"watched": [0, 0], "stopped": [1, 1], "closed": [2, 2]}
     assert steps.states == ["RUNNING"] * 3
 
 
-async def test_a_page_watches_on_when_the_gateway_is_restarted(seen: Seen) -> None:
-    """Its stream ends with UNAVAILABLE, is taken up again, and no change is shown twice."""
+def check_restart(seen: Seen) -> None:
+    """A page watches on when the gateway is restarted: its stream is taken up again, no change is shown twice."""
     found = seen.of("restart")
     assert found["state"] == 'SUCCESS {"answer":1}'
     assert [int(line.split()[0]) for line in found["changes"]] == list(range(1, len(found["changes"]) + 1))
     assert found["problems"] == 0
 
 
-async def test_a_page_shows_each_field_that_is_wrong(seen: Seen) -> None:
-    """The violations come from the details of the refusal."""
+def check_violations(seen: Seen) -> None:
+    """A page shows each field that is wrong, from the details of the refusal."""
     problems = seen.of("refused")["problems"]
     assert [line.split(":")[0] for line in problems] == ["workflow", "input"]
 
 
-async def test_a_page_whose_name_comes_to_point_to_the_gateway_gets_nothing(seen: Seen, setting: Setting) -> None:
-    """DNS rebinding: for the browser it is the same origin, so only the Host header tells."""
+def check_rebinding(seen: Seen) -> None:
+    """A page whose name comes to point to the gateway gets nothing: for the browser it is the same origin."""
     found = seen.of("rebound")
     for answer in (found["post"], found["read"]):
         assert (answer["type"], answer["status"]) == ("basic", 403)
         assert "the host 'rebound.example.com:" in json.loads(answer["text"])["message"]
 
 
-async def test_a_page_of_another_origin_can_neither_call_nor_read(seen: Seen, setting: Setting) -> None:
-    """What the browser asks about first is not sent, and what it sends at once is refused: nothing is started."""
+def check_foreign_calls(seen: Seen, setting: Setting) -> None:
+    """A page of another origin can neither call nor read, nor start anything by what is sent at once."""
     found = seen.of("foreign")
     assert found["post"] == found["read"] == {"error": "TypeError: Failed to fetch"}
     assert (found["plain"]["type"], found["plain"]["text"]) == ("opaque", "")
@@ -267,14 +283,14 @@ async def test_a_page_of_another_origin_can_neither_call_nor_read(seen: Seen, se
     assert refused.count(setting.page.replace("localhost", "foreign.example.com").removesuffix("/page.html")) == 3
 
 
-async def test_a_page_of_another_origin_cannot_find_out_what_there_is(seen: Seen) -> None:
-    """A tag sends no Origin header and tells whether there was an answer: it is the same for any name."""
+def check_foreign_tags(seen: Seen) -> None:
+    """A tag sends no Origin and tells whether there was an answer: it tells the same for any name."""
     found = seen.of("foreign")
     assert (found["there"], found["missing"]) == ("failed", "failed")
 
 
-async def test_the_same_by_curl(setting: Setting) -> None:
-    """Start, watch by eleven, abort, complete, read violations, and be refused: over HTTP/2 with TLS."""
+async def check_curl(setting: Setting) -> None:
+    """The same by curl over HTTP/2 with TLS: start, watch by eleven, abort, complete, violations, refusals."""
 
     async def ask(method: str, message: object, *more: str, seconds: float = 20.0) -> Reply:
         stream = method.endswith("/WatchExecution")

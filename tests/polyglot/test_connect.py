@@ -41,8 +41,6 @@ KINDS = (
     *("node grpc-web 2", "node grpc 2"),
 )
 
-each_kind = pytest.mark.parametrize("kind", KINDS)
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -89,9 +87,19 @@ def calls_of(service: Service) -> dict[str, dict[str, Any]]:
     return {line["request_id"]: line for line in lines if "request_id" in line}
 
 
-@each_kind
-async def test_a_client_starts_watches_completes_and_reads(seen: Seen, kind: str) -> None:
-    """Every change comes once and in order, the completion ends the workflow, a long text passes whole."""
+async def test_clients_of_connect_use_the_gateway(seen: Seen) -> None:
+    """Every kind of client does all that the checks say.
+
+    They are one test, since all workers of a run would start services and clients for a part of them.
+    """
+    for kind in KINDS:
+        for check in (check_work, check_refusals, check_abort, check_deadline, check_request_id):
+            check(seen, kind)
+    check_get(seen)
+
+
+def check_work(seen: Seen, kind: str) -> None:
+    """A client starts, watches, completes and reads: every change comes once and in order, a long text whole."""
     found = seen.of(kind)
     assert found["state"] == "SUCCESS"
     assert found["output"] == {"answer": 42, "long": 150_000}
@@ -100,7 +108,7 @@ async def test_a_client_starts_watches_completes_and_reads(seen: Seen, kind: str
     assert found["languages"] == 2
 
 
-async def test_reads_go_by_get_where_the_client_wants_that(seen: Seen) -> None:
+def check_get(seen: Seen) -> None:
     """A client that is told to uses GET for what has no side effects, known from the protos, and POST for all else."""
     used = seen.of("web json")["used"]
     assert {used.pop(read) for read in ("GetServerInfo", "GetExecution", "ListActionExecutions")} == {"GET"}
@@ -108,35 +116,31 @@ async def test_reads_go_by_get_where_the_client_wants_that(seen: Seen) -> None:
     assert set(seen.of("web binary")["used"].values()) == {"POST"}
 
 
-@each_kind
-async def test_refusals_come_with_their_details(seen: Seen, kind: str) -> None:
-    """Code, reason and every wrong field are what gRPC clients get."""
+def check_refusals(seen: Seen, kind: str) -> None:
+    """Refusals come with their details: code, reason and every wrong field are what gRPC clients get."""
     invalid, unknown = seen.of(kind)["invalid"], seen.of(kind)["unknown"]
     assert (invalid["code"], invalid["reason"]) == ("InvalidArgument", "INVALID_REQUEST")
     assert sorted(invalid["fields"]) == ["execution_id", "input"]
     assert (unknown["code"], unknown["reason"]) == ("NotFound", "NOT_FOUND")
 
 
-@each_kind
-async def test_an_abort_ends_the_call_of_the_api(seen: Seen, kind: str) -> None:
-    """The client hears that it has canceled; the api sees its stream canceled while the execution still waits."""
+def check_abort(seen: Seen, kind: str) -> None:
+    """An abort ends the call of the api, while the execution still waits; the client hears that it has canceled."""
     assert seen.of(kind)["aborted"]["code"] == "Canceled"
     line = seen.api[f"aborted-{kind.replace(' ', '-')}"]
     assert (line["message"], line["code"]) == ("ExecutionService/WatchExecution", "CANCELLED")
 
 
-@each_kind
-async def test_a_deadline_is_the_deadline_of_the_api(seen: Seen, kind: str) -> None:
-    """A stream of the api ends with that of the client."""
+def check_deadline(seen: Seen, kind: str) -> None:
+    """A deadline is the deadline of the api: its stream ends with that of the client."""
     assert seen.of(kind)["late"]["code"] == "DeadlineExceeded"
     line = seen.api[f"late-{kind.replace(' ', '-')}"]
     assert line["code"] in ("CANCELLED", "DEADLINE_EXCEEDED")
     assert line["ms"] < 5000
 
 
-@each_kind
-async def test_the_request_id_passes_both_ways(seen: Seen, kind: str) -> None:
-    """The api logs the id of the client, and the client finds it in the headers of answers and refusals."""
+def check_request_id(seen: Seen, kind: str) -> None:
+    """The request id passes both ways: the api logs it, and answers and refusals have it in their headers."""
     tag = kind.replace(" ", "-")
     assert seen.of(kind)["read"] == f"read-{tag}"
     assert seen.of(kind)["invalid"]["requestId"] == f"refused-{tag}"
