@@ -6,7 +6,7 @@ import { chromium } from 'playwright-core';
 
 const [executablePath, text] = process.argv.slice(2);
 const settings = JSON.parse(text);
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 20_000;
 const OTHERS = 10;
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
