@@ -334,7 +334,6 @@ async def test_a_body_that_is_cut_off_completes_nothing(system: System, third: T
     for sent in ("only the beginn", ""):
         head = f"POST /hooks/token/{run.task_token} HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\n"
         answer = await send_raw(third.gateway, f"{head}content-length: 100\r\n\r\n{sent}".encode())
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert b"has ended before its end" in answer
+        assert answer.startswith(b"HTTP/1.1 400 ")  # with a reason, unless Hypercorn sees the broken connection first
     assert (await third.post(f"token/{run.task_token}", *TEXT, body=b"only the beginning")).json == SUCCEEDED
     assert await third.answer(run) == "only the beginning"
