@@ -127,7 +127,7 @@ def test_a_private_server_is_gone_with_its_run(tmp_path: Path) -> None:
         assert "RUNNING" in run.stdout.readline()
         folder = wait_for(lambda: list((tmp_path / "tmp").iterdir()))[0]
         run.terminate()
-        assert run.wait(40) == 130
+        assert run.wait(60) == 130  # the supervisor gives each of three services 15 s
 
     assert list((tmp_path / "tmp").iterdir()) == []
     assert [line for line in list_processes() if str(folder) in line] == []
