@@ -401,8 +401,10 @@ def tasks_of(server: Served, execution: str) -> set[str]:
 
 @pytest.mark.parametrize("name", list(find_examples()))
 def test_an_example_has_no_problems(server: Served, tmp_path: Path, name: str) -> None:
-    """Each example is a definition that can be stored, and calls nothing that is not there. The server may have to allow
-    an action first."""
+    """Each example is a definition that can be stored, and calls nothing that is not there.
+
+    The server may have to allow an action first: that is a warning.
+    """
     server.type("workflow", "create", copy_of("orquesta/advise_city", tmp_path))
 
     *warnings, last = server.type("workflow", "validate", copy_of(name, tmp_path)).stdout.splitlines()
