@@ -160,7 +160,6 @@ def differences(typed: Typed, ended: subprocess.CompletedProcess[str]) -> list[s
 
 
 @pytest.mark.xdist_group("readme")
-@pytest.mark.timeout(300)
 def test_the_tour_works_when_it_is_typed_line_by_line(tmp_path: Path) -> None:
     """Definitions, a killed engine, failures and choices, actions in Python, a worker and its test: each command ends
     as its page says, and prints each of its lines but for ids, times and how far something was."""

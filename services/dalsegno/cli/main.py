@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Annotated
 
@@ -111,7 +112,7 @@ def main() -> None:
         sys.exit(print_command_error(error))
     except ClickException as error:
         sys.exit(_print_misuse(error))
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, asyncio.CancelledError, typer.Abort):
         print_leaving()
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `dalsegno list | head`

@@ -148,7 +148,8 @@ async def _serve(config: ServerConfig) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # else nohup started it
+            loop.add_signal_handler(number, stop.set)
     stopped = asyncio.create_task(stop.wait())
     started = asyncio.create_task(_keep_up(config, stopped))
     await asyncio.wait([stopped, started], return_when=asyncio.FIRST_COMPLETED)

@@ -237,8 +237,10 @@ class PrivateServer:
 @asynccontextmanager
 async def private_server(report: Callable[[str], None]) -> AsyncIterator[PrivateServer]:
     """Yield a private server on free ports, with its data in a temporary folder. Raises CommandError."""
-    # As Ctrl-C: it cancels what runs, so that it cleans up.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+    # What runs cleans up. Not by SIGINT, which a command in the background of a script ignores.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with temporary_folder() as folder:
         config = plan_server(folder, "127.0.0.1:0", "127.0.0.1:0")
         async with running(config, report) as supervisor:
