@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,12 +113,13 @@ class Served:
 
 
 @contextmanager
-def serve(data: Path, *options: str) -> Iterator[Served]:
-    """Run a server with its data in this folder until the block ends; then every journal must equal the rows."""
+def serve(data: Path, *options: str, before: Sequence[str] = ()) -> Iterator[Served]:
+    """Run a server with its data in this folder until the block ends; then every journal must equal the rows. `before`:
+    words before the command."""
     data.mkdir(parents=True, exist_ok=True)
     told = data / "told"
     addresses = [word for option in ("", "engine-", "gateway-") for word in (f"--{option}listen", free_address())]
-    command = [*DALSEGNO, "serve", "--data", str(data), *addresses]
+    command = [*before, *DALSEGNO, "serve", "--data", str(data), *addresses]
     with told.open("w") as out:
         process = subprocess.Popen(
             tied(*command, *options), stdout=out, stderr=subprocess.STDOUT, text=True, env=clean_environment()

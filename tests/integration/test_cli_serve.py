@@ -180,6 +180,17 @@ def test_a_killed_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
         wait_for(lambda: not any(map(is_alive, pids)))
 
 
+def test_nohup_keeps_it_running(tmp_path: Path) -> None:
+    """SIGHUP, which comes when the terminal is closed, ends it, unless it was started to ignore that."""
+    with serve(tmp_path, before=("bash", "-c", 'trap "" HUP; exec "$@"', "bash")) as served:
+        served.process.send_signal(signal.SIGHUP)
+        assert served.type("list").returncode == 0
+        assert served.process.poll() is None
+    with serve(tmp_path) as served:
+        served.process.send_signal(signal.SIGHUP)
+        assert served.process.wait(40) == 0
+
+
 def test_a_taken_address_is_said(tmp_path: Path) -> None:
     """A second server on the same address is refused with the option that chooses another."""
     with serve(tmp_path / "data") as server:
