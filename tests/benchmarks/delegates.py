@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import TypeVar
 
 from tests.benchmarks.results import Result
@@ -50,17 +51,7 @@ async def measure_delegates(
 
 
 def _with_memory(services: Services, result: Result) -> Result:
-    return Result(
-        result.workload,
-        result.n,
-        result.wall_s,
-        result.cpu_s,
-        result.tasks_per_s,
-        result.cpu_us_per_task,
-        result.p50_ms,
-        result.p99_ms,
-        resident_mb(services.pids),
-    )
+    return replace(result, rss_mb=resident_mb(services.pids))
 
 
 async def _restart(services: Services) -> None:

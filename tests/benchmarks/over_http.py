@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
 
 from tests.benchmarks.delegates import CALLERS, COMPLETED, ask, together
 from tests.benchmarks.results import Result
@@ -101,17 +102,7 @@ async def _repeated(services: Services, spent: Spent, call: Callable[[], Awaitab
 def _with_memory(services: Services, result: Result) -> Result:
     """Add the memory of the gateway alone."""
     gateway_mb = resident_mb({"gateway": services.pids["gateway"]})
-    return Result(
-        result.workload,
-        result.n,
-        result.wall_s,
-        result.cpu_s,
-        result.tasks_per_s,
-        result.cpu_us_per_task,
-        result.p50_ms,
-        result.p99_ms,
-        gateway_mb,
-    )
+    return replace(result, rss_mb=gateway_mb)
 
 
 async def _ask(services: Services, client: Client, count: int) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from dalsegno.api.service import Api
 from dalsegno.api.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
+from dalsegno.rpc.process import stop_event
 from dalsegno.rpc.server import CannotListen
 from dalsegno.store.opening import open_store
 from dalsegno.store.store import Store, StoreDamaged, StoreNewer, StoreOutdated, StoreUnreachable
@@ -58,10 +58,7 @@ def _open(settings: Settings) -> Store:
 
 
 async def _serve(settings: Settings, store: Store) -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    stopped = stop_event()
     api = Api(settings, store)
     await api.start()
     host = settings.listen.rpartition(":")[0]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +11,7 @@ from dalsegno.engine.service import Engine
 from dalsegno.engine.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
+from dalsegno.rpc.process import collect_garbage_rarely, stop_event
 from dalsegno.rpc.server import CannotListen
 from dalsegno.store.opening import open_store
 from dalsegno.store.store import Store, StoreLocked, StoreOutdated, StoreUnreachable
@@ -45,20 +44,9 @@ SWITCH_S = 0.001
 """How long the conductor keeps the interpreter from the event loop at most. Each message waits for it several times."""
 
 
-def _calm_the_collector() -> None:
-    """Collect garbage rarely. Cached executions are many small objects without cycles; frequent collections cost a
-    fifth of the time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
-
-
 async def _serve(settings: Settings, store: Store) -> int:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    _calm_the_collector()
+    stopped = stop_event()
+    collect_garbage_rarely()
     sys.setswitchinterval(SWITCH_S)
     engine = Engine(settings, store, is_only_engine=not settings.database.startswith("postgres"))
     await engine.start()

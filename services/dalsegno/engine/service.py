@@ -207,7 +207,7 @@ class Engine:
             )
             self.conductor.put(leases)
             if self._may_end():
-                self._executors.end_mute()
+                self._executors.end_unanswered()
             if self._board:
                 self.conductor.put(WriteProgress(self._board))
             self.conductor.put(Poll(self._timers, self._dispatcher.scan))

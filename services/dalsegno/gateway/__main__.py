@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import signal
 import sys
 from collections.abc import Sequence
 
 from dalsegno.gateway.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
+from dalsegno.rpc.process import collect_garbage_rarely, stop_event
 from dalsegno.rpc.server import CannotListen
 
 MISSING = "the gateway is not installed: pip install 'dalsegno[gateway]'"
@@ -36,23 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _calm_the_collector() -> None:
-    """Collect garbage rarely: calls leave no cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 100)
-
-
 async def _serve(settings: Settings) -> None:
     from dalsegno.gateway.service import Gateway  # needs the extra
 
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    stopped = stop_event()
     gateway = Gateway(settings)
     await gateway.start()
-    _calm_the_collector()
+    collect_garbage_rarely()
     host = settings.listen.rpartition(":")[0]
     end_metrics = serve_metrics(host, settings.metrics_port)[1] if settings.metrics_port else None
     print(f"gateway listening on {gateway.scheme}://{host}:{gateway.port}", flush=True)

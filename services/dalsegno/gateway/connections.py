@@ -32,6 +32,6 @@ class Connection(TCPServer):
                 await buffer.close()
 
 
-def mend() -> None:
+def install() -> None:
     """Let Hypercorn use this class from now on."""
     vars(hypercorn.asyncio.run)["TCPServer"] = Connection

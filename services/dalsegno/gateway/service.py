@@ -54,7 +54,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
-        connections.mend()
+        connections.install()
         config = self._config()
         listening = _listen(self._settings)
         self.port = listening.getsockname()[1]

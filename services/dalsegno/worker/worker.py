@@ -90,7 +90,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stops = 0
         self._stopped = asyncio.Event()
-        self._hurried = asyncio.Event()
+        self._stops_at_once = asyncio.Event()
         self._sessions: list[Session] = []
         self._connections: list[Connection] = []
         self._exit: threading.Timer | None = None
@@ -167,7 +167,7 @@ class Worker:
         self._stops += 1
         self._stopped.set()
         if self._stops > 1:
-            self._hurried.set()
+            self._stops_at_once.set()
 
     async def _serve_until_signal(self) -> bool:
         loop = asyncio.get_running_loop()
@@ -264,11 +264,11 @@ class Worker:
         for connection in self._connections:
             connection.stop_taking()
         idle = asyncio.create_task(self._wait_idle())
-        hurried = asyncio.create_task(self._hurried.wait())
+        at_once = asyncio.create_task(self._stops_at_once.wait())
         grace_s = 0 if self._is_replaced else self._grace_s
-        await asyncio.wait([idle, hurried], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([idle, at_once], timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
-        hurried.cancel()
+        at_once.cancel()
         for connection in self._connections:
             connection.release()
         await asyncio.wait(tasks, timeout=PARTING_S)

@@ -264,8 +264,8 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         names = stream.session_id, stream.executor_id, inventory.engine_id
         self._conductor.put(TakeInventory(*names, in_flight, done))
 
-    def end_mute(self) -> None:
-        """End the sessions of executors that have not told for a lease time what they have of an ended engine."""
+    def end_unanswered(self) -> None:
+        """End the sessions of executors that do not say within a lease time what they have of an ended engine."""
         until_s = self._conductor.clock.steady_s() - self._settings.lease_s
         for stream in list(self._streams.values()):
             if stream.is_open and any(at_s < until_s for at_s in stream.asked.values()):

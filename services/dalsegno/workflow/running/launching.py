@@ -219,7 +219,7 @@ def _add_action(
 
 
 def read_target(value: object) -> str:
-    """Return the target that an expression gives. Raises HardFailure for one that means nothing."""
+    """Return the target that an expression gives. Raises HardFailure for one that cannot be read."""
     text = str(value or "")
     try:
         parse_target(text)
