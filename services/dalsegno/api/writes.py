@@ -32,7 +32,8 @@ FURTHER_LEAST = 25
 their own, which costs as much as these."""
 
 SLOW = frozenset({"create_definitions"})
-"""Writes that take the engine longer: they are sent in calls of their own, so that no other write waits for them."""
+"""Writes that take the engine longer. As large ones, they are sent in calls of their own: no other write waits for
+them."""
 
 Answer = TypeVar("Answer", bound=Message)
 
@@ -67,7 +68,7 @@ class Writes:
         remaining_s = context.time_remaining()
         ends_s = loop.time() + (DEADLINE_S if remaining_s is None else remaining_s)
         pending = Pending(write, write.ByteSize(), ends_s, loop.create_future())
-        if name in SLOW:
+        if name in SLOW or pending.size > TOGETHER_BYTES:
             await self._call([pending])
         else:
             self._waiting.append(pending)
