@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from tests.chaos.cutting import Cutter
+from tests.cutting import Cutter
 from tests.chaos.pairs import Pair
 from tests.endpoints import Endpoint
 from tests.integration.engines import until

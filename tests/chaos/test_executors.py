@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.chaos.cutting import Cutter
+from tests.cutting import Cutter
 from tests.chaos.pairs import LEASE_S, Pair
 from tests.endpoints import Endpoint
 from tests.integration.engines import ScriptedExecutor, done, wire

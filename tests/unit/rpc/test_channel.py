@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from dalsegno.rpc.channel import open_channel
+from tests.cutting import Cutter
 
 
 async def test_a_distant_server_is_reached_by_the_first_attempt() -> None:
@@ -17,28 +17,10 @@ async def test_a_distant_server_is_reached_by_the_first_attempt() -> None:
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    attempts = 0
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            while data := await reader.read(65_536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal attempts
-        attempts += 1
-        behind, before = await asyncio.open_connection("127.0.0.1", port)
-        onward = asyncio.create_task(pass_on(reader, before))
-        await asyncio.sleep(0.5)
-        await pass_on(behind, writer)
-        await onward
-
-    distant = await asyncio.start_server(accept, "127.0.0.1", 0)
-    address = "{}:{}".format(*distant.sockets[0].getsockname())
     try:
-        async with open_channel(address) as channel:
+        async with Cutter(f"127.0.0.1:{port}") as distant, open_channel(distant.address) as channel:
+            distant.flows.clear()
+            asyncio.get_running_loop().call_later(0.5, distant.flows.set)
             check = channel.unary_unary(
                 "/grpc.health.v1.Health/Check",
                 health_pb2.HealthCheckRequest.SerializeToString,
@@ -46,6 +28,5 @@ async def test_a_distant_server_is_reached_by_the_first_attempt() -> None:
             )
             answer = await check(health_pb2.HealthCheckRequest(), timeout=5)
     finally:
-        distant.close()
         await server.stop(None)
-    assert (answer.status, attempts) == (health_pb2.HealthCheckResponse.SERVING, 1)
+    assert (answer.status, distant.connections) == (health_pb2.HealthCheckResponse.SERVING, 1)

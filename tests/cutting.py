@@ -13,6 +13,8 @@ class Cutter:
     def __init__(self, target: str, chance: random.Random | None = None, bytes_max: int = 0) -> None:
         """`bytes_max`: a connection is cut after at most so many bytes in both directions; 0: never."""
         self.address = ""
+        self.connections = 0
+        """How many clients have connected."""
         self.cuts = 0
         self.flows = asyncio.Event()
         """While it is not set, nothing that the server sends arrives. What is held back when it ends is lost."""
@@ -31,11 +33,13 @@ class Cutter:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        await asyncio.sleep(0)  # The task of a connection that has just been accepted begins, so that it is ended, too.
         for each in self._open:
             each.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
