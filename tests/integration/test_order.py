@@ -16,7 +16,7 @@ from dalsegno.cli.order_services import serve_services
 from dalsegno.v1 import action_service_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as wire
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("order")]
 both = pytest.mark.parametrize("workflow", ["order", "example.order"])
 
 UNHANDLED = """

@@ -26,7 +26,7 @@ from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as wire
 from dalsegno.v1.execution_service_pb2_grpc import ExecutionServiceStub
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("proxy")]
 
 CUT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 """What a client sees when a proxy cuts a call."""

@@ -1,0 +1,36 @@
+"""Keeps the tests of an `xdist_group` in one process, so that they share the services of their module.
+
+pytest-xdist 3.8 passes the group on in the id of a test, in a field that pytest 9.2 does not read any more: without this
+the mark has no effect, and each process starts the services again (pytest-xdist, issue 1386).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Add the group to the id of each test that has one, where the scheduler reads it."""
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        for mark in item.iter_markers("xdist_group"):
+            grouped = f"{item.nodeid}@{mark.args[0]}"
+            item._id = type(item.id).parse(grouped)
+            break
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the process that prints and records results use the ids without groups."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_PlainIds())
+
+
+class _PlainIds:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Report a test by its own id, which can be given to pytest again, as `--last-failed` does."""
+        name, at, group = report.nodeid.rpartition("@")
+        if at and "]" not in group:
+            report.nodeid = name
