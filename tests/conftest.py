@@ -1,7 +1,7 @@
 """Keeps the tests of an `xdist_group` in one process, so that they share the services of their module.
 
-pytest-xdist 3.8 passes the group on in the id of a test, in a field that pytest 9.2 does not read any more: without this
-the mark has no effect, and each process starts the services again (pytest-xdist, issue 1386).
+pytest-xdist 3.8 passes the group on in the id of a test, in a field that pytest 9.2 does not read any more: without
+this the mark has no effect, and each process starts the services again (pytest-xdist, issue 1386).
 """
 
 from __future__ import annotations
