@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from tests.cutting import Cutter
 from tests.chaos.pairs import Pair
+from tests.cutting import Cutter
 from tests.endpoints import Endpoint
 from tests.integration.engines import until
 from tests.postgres import NoPostgres, run_postgres

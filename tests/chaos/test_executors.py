@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.cutting import Cutter
 from tests.chaos.pairs import LEASE_S, Pair
+from tests.cutting import Cutter
 from tests.endpoints import Endpoint
 from tests.integration.engines import ScriptedExecutor, done, wire
 from tests.postgres import NoPostgres, run_postgres

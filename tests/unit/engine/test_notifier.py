@@ -11,10 +11,11 @@ from aiohttp import web
 
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import read
-from dalsegno.engine.batches.batch import NOTICE_LEASE_S, Batch
+from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import CompiledWorkflows, ExecutionCache
 from dalsegno.engine.batches.compiling import compile_row
 from dalsegno.engine.batches.conductor import Conductor
+from dalsegno.engine.batches.outbox import NOTICE_LEASE_S
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.work import DeliverEvent, Work

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from dalsegno.engine.batches.batch import StagedExecution
+from dalsegno.engine.batches.staged import StagedExecution
 from dalsegno.engine.executors.occupancy import Name, Occupancy
 from dalsegno.workflow.changes import AttemptMoved, TaskMoved
 from dalsegno.workflow.identity import AttemptKey

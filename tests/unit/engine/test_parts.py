@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from dalsegno.engine.batches.batch import MessageIds, _within_limits
+from dalsegno.engine.batches.batch import _within_limits
 from dalsegno.engine.batches.cache import CompiledWorkflows, Copy, ExecutionCache
+from dalsegno.engine.batches.outbox import MessageIds
 from dalsegno.engine.executors.reports import UnfitReport, read_greeting, read_report
 from dalsegno.engine.executors.tokens import Tokens, new_key
 from dalsegno.engine.feed import DELETED, HINTS_MAX, Feed, Hint

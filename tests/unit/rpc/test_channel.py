@@ -6,9 +6,9 @@ import asyncio
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tests.cutting import Cutter
 
 from dalsegno.rpc.channel import open_channel
-from tests.cutting import Cutter
 
 
 async def test_a_distant_server_is_reached_by_the_first_attempt() -> None:

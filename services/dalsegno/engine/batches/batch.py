@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
 from dalsegno.engine.batches.answers import BatchAnswers
 from dalsegno.engine.batches.cache import Copy, ExecutionCache
+from dalsegno.engine.batches.claims import Claims, Recorded
 from dalsegno.engine.batches.inquiries import apply_answer
+from dalsegno.engine.batches.outbox import Cancel, MessageIds, Outbox, notice_of
 from dalsegno.engine.batches.outside import Lookups, TransactionOutside
+from dalsegno.engine.batches.staged import EVENT_NAMES, StagedExecution
 from dalsegno.engine.batches.step_note import StepNote
 from dalsegno.store.discards import Left, Removal
-from dalsegno.store.records import JournalEntry, NewMessage, Progress, Saved
+from dalsegno.store.records import JournalEntry, Progress, Saved
 from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine
-from dalsegno.workflow.changes import AnyChange, ExecutionCreated
-from dalsegno.workflow.codec import Texts, decode_changes
-from dalsegno.workflow.commands import AnyCommand, CancelAction, CreateChild, Notify, Send
-from dalsegno.workflow.consolidated import Consolidated, Discarded
+from dalsegno.workflow.changes import ExecutionCreated
+from dalsegno.workflow.commands import AnyCommand, CreateChild, Notify, Send
 from dalsegno.workflow.events import (
     AnyEvent,
     Event,
@@ -38,17 +35,11 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.journal import replay
 from dalsegno.workflow.machine import StepResult
-from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
+from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.outside import Given
 from dalsegno.workflow.refusals import NotFound, Refusal, TooLarge
 from dalsegno.workflow.states import COMPLETED_EXECUTION
 from dalsegno.workflow.value import EXECUTION_BYTES_MAX, VALUE_BYTES_MAX, byte_length
-
-Recorded = AnyChange | Consolidated
-"""What a journal has."""
-
-SMALL_REVISION = 100
-"""Executions with at most so many changes are loaded together."""
 
 DEATHS_MAX = 3
 """After this many deaths of engines in a row an execution is ended, and no event is delivered to it any more."""
@@ -56,54 +47,7 @@ DEATHS_MAX = 3
 REMOVAL_WAIT_S = 30.0
 """How long the removal of what an execution has discarded waits for children that are not at rest."""
 
-NOTICE_LEASE_S = 15.0
-"""How long after its time a notice becomes due again, in case its engine died."""
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-EVENT_NAMES: dict[type, str] = {kind: _snake(kind.__name__) for kind in Event.__subclasses__()}
-"""The names of the events in the journal."""
 _KEEPING_DEATHS = frozenset((EVENT_NAMES[HandedOut], EVENT_NAMES[Poisoned]))
-
-
-class MessageIds:
-    """Makes message ids. They increase with each message of one engine, and differ from those of all other engines."""
-
-    def __init__(self) -> None:
-        self._engine = os.urandom(5).hex()
-        self._counter = itertools.count()
-        self._last = 0
-
-    def next(self, at_s: float) -> str:
-        """Return an id later than all before it."""
-        self._last = max(self._last, int(at_s * 1_000_000))
-        return f"{self._last:014x}-{next(self._counter):010x}-{self._engine}"
-
-
-@dataclass(slots=True)
-class StagedExecution:
-    """One execution with what this batch has decided about it."""
-
-    copy: Copy
-    changes: list[Recorded] = field(default_factory=list)
-    entries: list[JournalEntry] = field(default_factory=list)
-    discarded: Discarded | None = None
-    """What the newest of the discards among the changes leaves of the past."""
-    is_stepped: bool = False
-    """Whether an event was stepped, even if it changed nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """A CancelAction to send after the commit."""
-
-    session_id: str
-    execution_id: str
-    command: CancelAction
-    reason: str = ""
 
 
 class Batch:
@@ -123,18 +67,16 @@ class Batch:
         shift_s: float = 0.0,
     ) -> None:
         """`broken`: the executions that cannot be stepped, with the reason; it outlives the batch. `step_note`: records
-        what is stepped. `last_resort`: see `_load`.
+        what is stepped. `last_resort`: see `Claims.load`.
 
         `at_s` is the time as engines count it, `shift_s` is its difference from the store's clock (see clock.py).
         """
         self.transaction, self.at_s, self.shift_s = transaction, at_s, shift_s
         self.outside = TransactionOutside(lookups, transaction.queries, self.changes_until)
         self.lookups = lookups
+        self.claims = Claims(transaction, cache, step_note, last_resort=last_resort)
+        self.outbox = Outbox(message_ids, at_s)
         self.staged: dict[str, StagedExecution] = {}
-        self.messages: list[NewMessage] = []
-        self.notices: list[NewMessage] = []
-        """The notices to post after the commit."""
-        self.cancels: list[Cancel] = []
         self.deleted: list[str] = []
         self.ended_sessions: set[str] = set()
         """Nothing more is handed out to these."""
@@ -152,9 +94,7 @@ class Batch:
         self.answers = BatchAnswers()
         """The answers to complete after everything is written."""
         self.broken = broken
-        self.deaths: dict[str, int] = {}
-        """The number of deaths of those claimed executions in whose steps engines died. They are stepped with care."""
-        self._step_note = step_note
+        self._cache, self._step_note = cache, step_note
         self._last_resort = last_resort
         self._steps = 0
         """How many events the current work has stepped."""
@@ -162,13 +102,11 @@ class Batch:
         """How many changes all works have made, and how many before the current work."""
         self._stepping = ""
         """The id of the execution that is being stepped."""
-        self._delayed: list[NewMessage] = []
-        self._given_back: list[NewMessage] = []
-        self._cache, self._message_ids = cache, message_ids
-        self._revisions: dict[str, int] = {}
-        self._first_sequences: dict[str, int] = {}
-        self._claimed: set[str] = set()
-        self._small_journals: dict[str, list[str] | None] = {}
+
+    @property
+    def deaths(self) -> Mapping[str, int]:
+        """The number of deaths of those claimed executions in whose steps engines died. They are stepped with care."""
+        return self.claims.deaths
 
     def drop_unused_workflows(self) -> int:
         """Drop the long compiled definitions that are not used. Return how many."""
@@ -181,7 +119,7 @@ class Batch:
 
     def give_back(self, message_id: str, execution_id: str, event: AnyEvent) -> None:
         """Store a message again that this batch has taken and does not deliver."""
-        self._given_back.append(NewMessage(message_id, execution_id, event, self.at_s))
+        self.outbox.give_back(message_id, execution_id, event)
 
     def is_settled(self, execution_id: str) -> bool:
         """Return whether the batch has nothing left to write or to answer about an execution."""
@@ -190,17 +128,12 @@ class Batch:
 
     def claim(self, execution_ids: Collection[str]) -> None:
         """Lock these executions for other engines until the transaction ends."""
-        self._claimed.update(execution_ids)
-        if execution_ids:
-            claimed = self.transaction.claim(execution_ids)
-            self._revisions.update((each, row.revision) for each, row in claimed.items())
-            self._first_sequences.update((each, row.first_sequence) for each, row in claimed.items())
-            self.deaths.update((each, row.deaths) for each, row in claimed.items() if row.deaths)
+        self.claims.add(execution_ids)
 
     def exists(self, execution_id: str) -> bool:
         """Return whether a claimed execution exists."""
-        assert execution_id in self._claimed, f"execution {execution_id} was not claimed"
-        return execution_id in self.staged or execution_id in self._revisions
+        assert execution_id in self.claims.ids, f"execution {execution_id} was not claimed"
+        return execution_id in self.staged or execution_id in self.claims.revisions
 
     def has_ended(self, execution_id: str) -> bool:
         """Return whether a claimed execution is completed. Does not load it."""
@@ -217,51 +150,16 @@ class Batch:
         if staged is None:
             if not self.exists(execution_id):
                 raise NotFound("execution", execution_id)
-            copy = self._load(execution_id)
+            copy = self.claims.load(execution_id)
             staged = self.staged[execution_id] = StagedExecution(copy)
         return staged
-
-    def _load(self, execution_id: str) -> Copy:
-        if not self._last_resort:
-            revision = self._revisions[execution_id]
-            if (copy := self._cache.find(execution_id, revision)) is not None:
-                return copy
-            self._step_note.mark(execution_id, "load")
-            if (journal := self._small_journal(execution_id)) is not None:
-                changes = [change for text in journal for change in decode_changes(text, Texts())]
-                return Copy(replay(changes), None, changes)
-            first = self._first_sequences[execution_id]
-            return self._cache.catch_up(execution_id, revision, first, self.transaction)
-        self._step_note.mark(execution_id, "load")
-        # The definition may be what is wrong, so the execution is ended without it.
-        changes = self.transaction.changes_after(execution_id, 0)
-        execution = replay(changes)
-        created = execution.created
-        rules = ORQUESTA_RULES if created.language == "orquesta" else MISTRAL_RULES
-        return Copy(execution, Workflow(created.workflow, {}, rules=rules), changes)
-
-    def _small_journal(self, execution_id: str) -> list[str] | None:
-        """Return the journal, as stored, of a small execution that is not in memory; None: it is loaded by itself.
-        Those of a whole batch are read by one query, as many delegates are completed at once."""
-        if self._revisions[execution_id] > SMALL_REVISION:
-            return None
-        journals = self._small_journals
-        if execution_id not in journals and not self.deaths:
-            asked = {
-                each: self._first_sequences[each]
-                for each, revision in self._revisions.items()
-                if revision <= SMALL_REVISION and each not in journals and each not in self._cache
-            }
-            found = self.transaction.plain_journals(asked) if len(asked) > 1 else {}
-            journals.update((each, found.get(each)) for each in asked)
-        return journals.pop(execution_id, None)
 
     def load_private(self, execution_id: str) -> Copy:
         """Return a copy of a claimed execution for a trial. Raises NotFound."""
         if not self.exists(execution_id):
             raise NotFound("execution", execution_id)
         staged = self.staged.get(execution_id)
-        if staged is not None and staged.changes and execution_id not in self._revisions:
+        if staged is not None and staged.changes and execution_id not in self.claims.revisions:
             raise NotFound("execution", execution_id)  # created by this very batch: no client knows it
         self._step_note.mark(execution_id, "load")
         if staged is None or staged.discarded is None:
@@ -292,8 +190,8 @@ class Batch:
     def _stored_revision(self, execution_id: str) -> int:
         """Return the revision of an execution before this batch."""
         staged = self.staged.get(execution_id)
-        if execution_id in self._revisions or staged is None:
-            return self._revisions.get(execution_id, 0)
+        if execution_id in self.claims.revisions or staged is None:
+            return self.claims.revisions.get(execution_id, 0)
         return staged.copy.execution.created.sequence - 1
 
     def workflow_of(self, copy: Copy) -> Workflow:
@@ -334,7 +232,7 @@ class Batch:
         execution_id = self._stepping
         if not execution_id:
             return True
-        if execution_id not in self._revisions:
+        if execution_id not in self.claims.revisions:
             return False  # created by this very batch: there is nothing to load
         staged = self.staged[execution_id]
         self._cache.drop(execution_id)
@@ -409,7 +307,7 @@ class Batch:
             raise TooLarge("a value of the execution", longest, VALUE_BYTES_MAX)
         if staged.copy.value_bytes > EXECUTION_BYTES_MAX:
             raise TooLarge("the execution", staged.copy.value_bytes, EXECUTION_BYTES_MAX)
-        self._claimed.add(outcome.execution.id)
+        self.claims.ids.add(outcome.execution.id)
         self.staged[outcome.execution.id] = staged
         self._keep(staged, self._now(event), outcome)
         return staged
@@ -427,13 +325,13 @@ class Batch:
             self.deleted.append(below)
         self.transaction.delete_execution(execution_id)
         self.staged.pop(execution_id, None)
-        self._revisions.pop(execution_id, None)
+        self.claims.revisions.pop(execution_id, None)
         self.deleted.append(execution_id)
 
     def remove_discarded(self, execution_id: str) -> None:
         """Remove the next slice of what a claimed execution has discarded."""
         self._done += 1
-        self._removed(execution_id, self.transaction.remove_discarded(execution_id, self._claimed))
+        self._removed(execution_id, self.transaction.remove_discarded(execution_id, self.claims.ids))
 
     def _removed(self, execution_id: str, removal: Removal) -> None:
         """Forget the executions that were removed, and go on later with what is left."""
@@ -445,13 +343,12 @@ class Batch:
     def notify(self, execution_id: str, notice: NoticeDue) -> None:
         """Store a notice and post it after the commit. It becomes due again unless the receiver takes it."""
         self._done += 1
-        due_s = self.at_s + NOTICE_LEASE_S
-        self.notices.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
+        self.outbox.notify(execution_id, notice)
 
     def delay(self, execution_id: str, notice: NoticeDue, due_s: float) -> None:
         """Store a notice that is posted later."""
         self._done += 1
-        self._delayed.append(NewMessage(self._message_ids.next(self.at_s), execution_id, notice, due_s))
+        self.outbox.delay(execution_id, notice, due_s)
 
     def end_sessions(self, session_ids: Collection[str]) -> None:
         """Mark sessions of executors as ended."""
@@ -462,9 +359,7 @@ class Batch:
     @property
     def has_decided(self) -> bool:
         """Whether the batch has decided anything about executions."""
-        return bool(self.messages or self.notices or self._delayed) or any(
-            staged.changes for staged in self.staged.values()
-        )
+        return self.outbox.has_new or any(staged.changes for staged in self.staged.values())
 
     def save(self) -> None:
         """Write everything that was decided, and complete the answers from what is written."""
@@ -474,13 +369,13 @@ class Batch:
             if staged.changes
         ]
         if saved:
-            for execution_id, removal in self.transaction.save_all(saved, self._claimed).items():
+            for execution_id, removal in self.transaction.save_all(saved, self.claims.ids).items():
                 self._removed(execution_id, removal)
         for execution_id in self.deaths:
             stepped = self.staged.get(execution_id)
             if stepped is not None and stepped.is_stepped and not (stepped.changes or self.is_given_up(execution_id)):
                 self.transaction.set_deaths(execution_id, 0)
-        if messages := [*self.messages, *self.notices, *self._delayed, *self._given_back]:
+        if messages := self.outbox.rows:
             self.transaction.add_messages(messages)
         self.answers.complete(self.transaction, self.at_s)
 
@@ -510,7 +405,7 @@ class Batch:
         """Drop everything in memory that the batch has touched, after a failure."""
         for execution_id in self.staged:
             self._cache.drop(execution_id)
-        for execution_id in self._claimed:
+        for execution_id in self.claims.ids:
             self._cache.drop(execution_id)
         self.lookups.forget()
 
@@ -548,9 +443,9 @@ class Batch:
             elif isinstance(command, CreateChild):
                 self._create_child(command.creation)
             elif isinstance(command, Notify):
-                self.notify(execution.id, _notice(command))
+                self.notify(execution.id, notice_of(command))
             else:
-                self.cancels.append(Cancel(command.session_id, execution.id, command, execution.info))
+                self.outbox.cancels.append(Cancel(command.session_id, execution.id, command, execution.info))
 
     def send(self, execution_id: str, event: Event) -> None:
         """Store a message that delivers the event to an execution in a later batch."""
@@ -558,8 +453,7 @@ class Batch:
 
     def _send(self, to: str, event: Event, due_s: float | None) -> None:
         self._done += 1
-        due_s = self.at_s if due_s is None else due_s
-        self.messages.append(NewMessage(self._message_ids.next(self.at_s), to, event, due_s))
+        self.outbox.send(to, event, due_s)
 
     def _create_child(self, creation: ExecutionCreated) -> None:
         """Insert a child as IDLE in the parent's transaction. A message starts it."""
@@ -567,7 +461,7 @@ class Batch:
         child.revision = 1
         entry = JournalEntry("start_requested", creation.at_s, creation.actor, creation.comment, 1)
         copy = Copy(child, None, [creation])
-        self._claimed.add(child.id)
+        self.claims.ids.add(child.id)
         self.staged[child.id] = StagedExecution(copy, [creation], [entry])
         self._send(child.id, StartRequested(at_s=creation.at_s, actor=creation.actor), None)
 
@@ -580,10 +474,6 @@ class Batch:
             reason = f"too large: values of {size:,} bytes; an execution has at most {EXECUTION_BYTES_MAX:,}"
         outcome = self._step(staged, Poisoned(at_s=event.at_s, reason=reason))
         staged.copy.count(outcome.changes, outcome.discarded)
-
-
-def _notice(command: Notify) -> NoticeDue:
-    return NoticeDue(id=command.id, url=command.url, headers=command.headers, payload=command.payload)
 
 
 def _within_limits(copy: Copy, event: TaskDone) -> TaskDone:

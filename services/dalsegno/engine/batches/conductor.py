@@ -21,12 +21,13 @@ from queue import SimpleQueue
 
 from prometheus_client import Counter
 
-from dalsegno.engine.batches.batch import Batch, MessageIds
+from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import ExecutionCache
 from dalsegno.engine.batches.care import CALM_S, WHOLE, Part, Separation, check_alone
 from dalsegno.engine.batches.deferred import DeferredWorks, WorkEvaluator
 from dalsegno.engine.batches.durations import Durations
 from dalsegno.engine.batches.handing_out import HandOut
+from dalsegno.engine.batches.outbox import MessageIds
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, Remainder, Result, StoreLost
 from dalsegno.engine.batches.step_note import StepNote
@@ -432,13 +433,13 @@ class Conductor:
             left=rest.left,
             left_slices=rest.left_slices,
             deferred=rest.deferred,
-            messages=batch.messages,
+            messages=batch.outbox.messages,
             outgoing=self._dispatcher.commit(batch),
-            cancels=batch.cancels,
+            cancels=batch.outbox.cancels,
             hints=hints,
             broken=broken,
             progress=batch.progress,
-            notices=batch.notices,
+            notices=batch.outbox.notices,
         )
 
     def _check(self, transaction: Transaction) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from dalsegno.engine.batches.batch import Cancel
 from dalsegno.engine.batches.handing_out import Outgoing
+from dalsegno.engine.batches.outbox import Cancel
 from dalsegno.engine.batches.work import Work
 from dalsegno.engine.feed import Hint
 from dalsegno.store.records import NewMessage, Progress

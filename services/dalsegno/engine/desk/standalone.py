@@ -6,8 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from dalsegno.engine.batches.answers import Answer, ShownAction
-from dalsegno.engine.batches.batch import Batch, Cancel
+from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import standalone_workflow
+from dalsegno.engine.batches.outbox import Cancel
 from dalsegno.engine.desk.operations import (
     Call,
     NamespaceOperation,
@@ -202,7 +203,7 @@ class CancelAction(Operation[CancelRequest, CancelPlan, CancelResponse]):
                 )
                 if attempt.is_active:
                     command = CancelCommand(plan.key, attempt.delivery, attempt.session_id)
-                    batch.cancels.append(Cancel(attempt.session_id, plan.execution_id, command, reason))
+                    batch.outbox.cancels.append(Cancel(attempt.session_id, plan.execution_id, command, reason))
             batch.step(plan.execution_id, event)
         elif attempt.state is not AttemptState.CANCELLED:
             raise Refused.of(f"action execution {name}", f"has ended already: {attempt.state}")

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from dalsegno.engine.batches.batch import Batch, StagedExecution
+from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.care import Part
 from dalsegno.engine.batches.handing_out import Outgoing
+from dalsegno.engine.batches.staged import StagedExecution
 from dalsegno.engine.batches.work import Work
 from dalsegno.engine.executors.backlog import Backlog, Entry, Requirement
 from dalsegno.engine.executors.callbacks import Callbacks

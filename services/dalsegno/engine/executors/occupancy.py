@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from dalsegno.engine.batches.batch import StagedExecution
+from dalsegno.engine.batches.staged import StagedExecution
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.records import Attempt

@@ -1,0 +1,86 @@
+"""What one batch has claimed: executions locked for other engines, at which revision, and how they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dalsegno.engine.batches.cache import Copy, ExecutionCache
+from dalsegno.engine.batches.step_note import StepNote
+from dalsegno.store.store import Transaction
+from dalsegno.workflow.changes import AnyChange
+from dalsegno.workflow.codec import Texts, decode_changes
+from dalsegno.workflow.consolidated import Consolidated
+from dalsegno.workflow.journal import replay
+from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
+
+Recorded = AnyChange | Consolidated
+"""What a journal has."""
+
+SMALL_REVISION = 100
+"""Executions with at most so many changes are loaded together."""
+
+
+class Claims:
+    """The executions that a transaction has locked, and those that it creates."""
+
+    def __init__(
+        self, transaction: Transaction, cache: ExecutionCache, step_note: StepNote, *, last_resort: bool
+    ) -> None:
+        """`last_resort`: see `load`."""
+        self.ids: set[str] = set()
+        """All that were asked for or created, whether they exist or not."""
+        self.revisions: dict[str, int] = {}
+        """The stored revisions of those that existed before the batch."""
+        self.deaths: dict[str, int] = {}
+        """The number of deaths of those in whose steps engines died."""
+        self._transaction, self._cache, self._step_note = transaction, cache, step_note
+        self._last_resort = last_resort
+        self._first_sequences: dict[str, int] = {}
+        self._small_journals: dict[str, list[str] | None] = {}
+
+    def add(self, execution_ids: Collection[str]) -> None:
+        """Lock these executions for other engines until the transaction ends."""
+        self.ids.update(execution_ids)
+        if execution_ids:
+            claimed = self._transaction.claim(execution_ids)
+            self.revisions.update((each, row.revision) for each, row in claimed.items())
+            self._first_sequences.update((each, row.first_sequence) for each, row in claimed.items())
+            self.deaths.update((each, row.deaths) for each, row in claimed.items() if row.deaths)
+
+    def load(self, execution_id: str) -> Copy:
+        """Return an execution as it is stored: the copy in memory, brought up to date, or a new one.
+
+        As a last resort, it is loaded without its definition and without the copy: they may be what is wrong.
+        """
+        if not self._last_resort:
+            revision = self.revisions[execution_id]
+            if (copy := self._cache.find(execution_id, revision)) is not None:
+                return copy
+            self._step_note.mark(execution_id, "load")
+            if (journal := self._small_journal(execution_id)) is not None:
+                changes = [change for text in journal for change in decode_changes(text, Texts())]
+                return Copy(replay(changes), None, changes)
+            first = self._first_sequences[execution_id]
+            return self._cache.catch_up(execution_id, revision, first, self._transaction)
+        self._step_note.mark(execution_id, "load")
+        changes = self._transaction.changes_after(execution_id, 0)
+        execution = replay(changes)
+        created = execution.created
+        rules = ORQUESTA_RULES if created.language == "orquesta" else MISTRAL_RULES
+        return Copy(execution, Workflow(created.workflow, {}, rules=rules), changes)
+
+    def _small_journal(self, execution_id: str) -> list[str] | None:
+        """Return the journal, as stored, of a small execution that is not in memory; None: it is loaded by itself.
+        Those of a whole batch are read by one query, as many delegates are completed at once."""
+        if self.revisions[execution_id] > SMALL_REVISION:
+            return None
+        journals = self._small_journals
+        if execution_id not in journals and not self.deaths:
+            asked = {
+                each: self._first_sequences[each]
+                for each, revision in self.revisions.items()
+                if revision <= SMALL_REVISION and each not in journals and each not in self._cache
+            }
+            found = self._transaction.plain_journals(asked) if len(asked) > 1 else {}
+            journals.update((each, found.get(each)) for each in asked)
+        return journals.pop(execution_id, None)
