@@ -1,4 +1,11 @@
-"""A real PostgreSQL server for tests: started in a folder of its own on a free port, stopped by its own process id."""
+"""Real PostgreSQL servers for tests: each in a folder of its own on a free port, stopped by its own process id.
+
+with run_server() as server: ...     one server
+with run_pair() as pair:             a primary and its synchronous standby
+    pair.kill_primary()
+    pair.promote()                   the standby is the primary now
+    pair.rejoin()                    the old primary is the standby now
+"""
 
 from __future__ import annotations
 
@@ -11,8 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, LiteralString
 
 import psycopg
 from tests.ports import free_port
@@ -28,32 +36,144 @@ class NoPostgres(Exception):
 class Server:
     """A server with its data in a folder of its own; it may be stopped and started again."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, copied_from: Server | None = None) -> None:
+        """`copied_from`: the running primary of which it is to be a standby; else it is a server of its own."""
         self._programs = programs
         self._folder = folder
         owner = _owner()
         if owner is not None:
             os.chown(folder, owner.pw_uid, owner.pw_gid)
         self._user = owner.pw_name if owner is not None else None
-        self._port = free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        _initialize(programs, folder, self._user)
+        if copied_from is None:
+            _initialize(programs, folder, self._user)
+        else:
+            self.copy(copied_from)
 
     @property
     def url(self) -> str:
         """The URL of its first database."""
-        return f"postgresql://tester@127.0.0.1:{self._port}/postgres"
+        return f"postgresql://tester@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
         """Start it, and return once it answers. Raises NoPostgres."""
-        self._process = _start(self._programs, self._folder, self._port, self._user)
+        self._process = _start(self._programs, self._folder, self.port, self._user)
 
     def stop(self) -> None:
         """Stop it at once."""
         if self._process is not None:
+            self.resume()
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(_START_S)
             self._process = None
+
+    def kill(self) -> None:
+        """kill -9 of all its processes, as when its machine fails; return when the first of them is gone."""
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(_START_S)
+            self._process = None
+
+    def freeze(self) -> None:
+        """Let all its processes stand still: connections are kept, and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def copy(self, primary: Server) -> None:
+        """Replace its data by those of a running primary, whose standby it is from its next start on."""
+        shutil.rmtree(self._folder / "data", ignore_errors=True)
+        backup = [str(self._programs / "pg_basebackup"), "-D", str(self._folder / "data"), "-d", primary.url]
+        options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        made = subprocess.run([*backup, *options], user=self._user, capture_output=True, cwd=self._folder, check=False)
+        if made.returncode:
+            raise NoPostgres(f"pg_basebackup failed: {made.stderr.decode().strip()}")
+
+    def ask(self, statement: LiteralString) -> Any:
+        """The first value that a statement gives, in a transaction of its own; None when it gives no row."""
+        with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
+            found = connection.execute(statement)
+            row = found.fetchone() if found.description else None
+            return row[0] if row else None
+
+    def alter(self, *settings: LiteralString) -> None:
+        """Change settings, each `name = value`, for all sessions. They survive a restart."""
+        with psycopg.connect(self.url, autocommit=True, connect_timeout=5) as connection:
+            for setting in settings:
+                connection.execute("ALTER SYSTEM SET " + setting)
+            connection.execute("SELECT pg_reload_conf()")
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server and to the processes that it has started: first to the one that starts more."""
+        if self._process is None:
+            return
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        self._process.send_signal(number)
+        for child in children.read_text().split() if children.exists() else ():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), number)
+
+
+class Pair:
+    """A primary and its synchronous standby: what the primary has confirmed the standby has, too."""
+
+    def __init__(self, primary: Server, standby: Server) -> None:
+        """Both run, and the standby is a copy of the primary."""
+        self.primary = primary
+        self.standby = standby
+        self._servers = (primary, standby)
+        self._synchronize()
+
+    @property
+    def url(self) -> str:
+        """The URL of the database with both hosts, always in the same order."""
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self._servers)
+        return f"postgresql://tester@{hosts}/postgres?target_session_attrs=read-write"
+
+    def kill_primary(self) -> None:
+        """kill -9 of the primary. Nobody takes writes until `promote`."""
+        self.primary.kill()
+
+    def cut_primary(self, *, frozen: bool = False) -> None:
+        """Cut the primary off from the standby. It goes on running, and its clients keep their connections: reads are
+        answered, commits wait. `frozen`: it stands still meanwhile, until `primary.resume()`."""
+        if frozen:
+            self.primary.freeze()
+        self.standby.alter("primary_conninfo = ''")
+
+    def promote(self) -> Server:
+        """Make the standby the primary. It has no standby until `rejoin`. Return the old primary, which may still run
+        with its clients."""
+        old, new = self.primary, self.standby
+        new.alter("synchronous_standby_names = ''")
+        new.ask("SELECT pg_promote(true, 60)")
+        self.primary, self.standby = new, old
+        return old
+
+    def rejoin(self) -> None:
+        """Make the old primary, as it is, the synchronous standby of the new one; what only it had is gone."""
+        self.standby.stop()
+        self.standby.copy(self.primary)
+        self.standby.start()
+        self._synchronize()
+
+    def stop(self) -> None:
+        """Stop both at once."""
+        for server in self._servers:
+            server.stop()
+
+    def _synchronize(self) -> None:
+        """Let the primary confirm only what the standby has, and return once it does."""
+        self.primary.alter("synchronous_standby_names = '*'")
+        until_s = time.monotonic() + _START_S
+        while not self.primary.ask("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"):
+            if time.monotonic() > until_s:
+                raise NoPostgres("the standby does not follow the primary")
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -68,6 +188,25 @@ def run_server() -> Iterator[Server]:
         yield server
     finally:
         if server is not None:
+            server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def run_pair() -> Iterator[Pair]:
+    """A fresh primary with a synchronous standby. Both end with the `with`. Raises NoPostgres."""
+    programs = find_programs()
+    folder = Path(tempfile.mkdtemp(prefix="dalsegno-postgres-"))
+    folder.chmod(0o755)
+    servers: list[Server] = []
+    try:
+        for name in ("one", "two"):
+            (folder / name).mkdir()
+            servers.append(Server(programs, folder / name, servers[0] if servers else None))
+            servers[-1].start()
+        yield Pair(*servers)
+    finally:
+        for server in servers:
             server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -121,6 +260,8 @@ def _start(programs: Path, folder: Path, port: int, user: str | None) -> subproc
         "port": str(port),
         "max_connections": "60",
         "shared_buffers": "32MB",
+        "wal_keep_size": "256MB",
+        "wal_retrieve_retry_interval": "200ms",
     }
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     with log.open("wb") as output:
