@@ -20,6 +20,10 @@ from tests.mutation.mutants import Mutant
 KEPT = ".mutation"
 SLOWEST_S = 10.0
 """A test that takes longer is left out."""
+STOPPED_S = 4 * SLOWEST_S
+"""A test is stopped then while it is recorded, on a machine that is busy."""
+RECORDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+"""Exit codes after which it is known what the tests run."""
 
 
 class Record:
@@ -75,6 +79,7 @@ class Recorder:
     def __init__(self, coverage: object) -> None:
         self._coverage = coverage
         self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -86,6 +91,13 @@ class Recorder:
         finally:
             self.seconds[item.nodeid] = round(time.monotonic() - began_s, 3)
             self._coverage.switch_context("")  # type: ignore[attr-defined]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
+        """Note that the test fails without a mutation, so that it cannot show one."""
+        if report.failed:
+            self.failed.add(report.nodeid)
+        yield
 
 
 def record(checkout: Checkout, folder: Path, names: Iterable[str], left_out: Collection[str]) -> Recording:
@@ -105,10 +117,12 @@ def _record(checkout: Checkout, folder: Path, path: Path, package: str) -> Recor
         for old in kept.parent.glob(f"{stem}-*.json"):
             old.unlink()
         code = checkout.run(lambda: _measure(checkout, folder, name, kept), kept.with_suffix(".log"))
-        if code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
-            raise SystemExit(f"{name} fails without a mutation, see {kept.with_suffix('.log')}")
+        if code not in RECORDED:
+            raise SystemExit(f"{name} cannot run without a mutation, see {kept.with_suffix('.log')}")
         kept.with_suffix(".log").unlink()
     read = json.loads(kept.read_text())
+    for test in read.get("failed", ()):
+        print(f"left out, because it fails or takes too long without a mutation: {test}", flush=True)
     lines = {each: {int(line): tests for line, tests in found.items()} for each, found in read["lines"].items()}
     return Record(read["seconds"], lines)
 
@@ -120,7 +134,7 @@ def _measure(checkout: Checkout, folder: Path, name: str, kept: Path) -> int:
     coverage = Coverage(data_file=None, include=[f"{inside}/*"], config_file=False)
     recorder = Recorder(coverage)
     coverage.start()
-    code = run_pytest([name], recorder)
+    code = run_pytest(["--timeout", str(STOPPED_S), name], recorder)
     coverage.stop()
     data, lines = coverage.get_data(), {}
     for path in data.measured_files():
@@ -128,8 +142,9 @@ def _measure(checkout: Checkout, folder: Path, name: str, kept: Path) -> int:
         lines[Path(path).relative_to(checkout.copy).as_posix()] = {
             line: each for line, each in contexts.items() if each
         }
-    if code in (0, pytest.ExitCode.NO_TESTS_COLLECTED):
-        kept.write_text(json.dumps({"seconds": recorder.seconds if lines else {}, "lines": lines}))
+    if code in RECORDED:
+        seconds = {test: taken for test, taken in recorder.seconds.items() if lines and test not in recorder.failed}
+        kept.write_text(json.dumps({"seconds": seconds, "lines": lines, "failed": sorted(recorder.failed)}))
     return code
 
 
