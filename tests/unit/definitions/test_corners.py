@@ -87,6 +87,7 @@ LONG = "x" * INLINE_LENGTH_MAX
     [
         (f"t: {{on-success: 'x y={LONG}'}}", "wf.tasks.t.on-success", "longer than"),
         (f"t: {{action: 'std.echo output={LONG}'}}", "wf.tasks.t.action", "longer than"),
+        (f"t: {{action: ' {LONG}'}}", "wf.tasks.t.action", "longer than"),
         ('"": {action: std.noop}', "wf.tasks.", "a task needs a name"),
         ("t: {join: 2.5}", "wf.tasks.t.join", "must be all, one or a whole number, not 2.5"),
         ("t: {join: true}", "wf.tasks.t.join", "must be all, one or a whole number, not true"),
@@ -257,3 +258,16 @@ def test_items_of_an_empty_expression_are_a_problem_of_the_expression(items: str
     assert "is not of the form" not in problem.message
     (problem,) = find_task_problems("action: core.noop\nwith: '<%>'")
     assert "is not of the form" in problem.message
+
+
+def test_a_malformed_assignment_still_references_variables() -> None:
+    """An item that is no assignment is one problem, and each variable that it references too early is another."""
+    problems = find_orquesta_problems("t: {action: core.noop}", vars="[{a: 1, b: <% ctx(n) %>}]")
+    assert [problem.path for problem in problems] == ["vars[0]", "vars[0].b"]
+
+
+@pytest.mark.parametrize(("value", "hint"), [("1.5", "put it in quotes"), ("[a]", "checkpoint: installed")])
+def test_the_hint_for_a_checkpoint_without_a_name(value: str, hint: str) -> None:
+    """What YAML reads as a number is put in quotes; what is no text at all gets an example."""
+    problems = find_orquesta_problems(f"t: {{action: core.noop, checkpoint: {value}}}")
+    assert [(problem.path, problem.hint) for problem in problems] == [("tasks.t.checkpoint", hint)]
