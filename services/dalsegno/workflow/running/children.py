@@ -6,6 +6,7 @@ import contextlib
 
 from dalsegno.workflow.changes import AttemptMoved, RevertState
 from dalsegno.workflow.events import ChildMoved, PauseRequested, Verdict
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.running.follow_ups import ChildAgain, ChildReverted
 from dalsegno.workflow.running.reporting import close, progress
@@ -38,7 +39,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         progress(step, attempt, AttemptState.PAUSED, reported=event.reported)
     elif state is ExecutionState.RUNNING:
         progress(step, attempt, AttemptState.RUNNING)
-        if step.execution.state is ExecutionState.PAUSING and not (event.again or attempt.child_revision):
+        if _is_asked_to_pause(step.execution) and not (event.again or attempt.child_revision):
             _pause(step, attempt, event.revision)
     elif state is ExecutionState.SUCCESS:
         close(step, attempt, AttemptState.SUCCESS, output, "")
@@ -77,6 +78,11 @@ def _result_of_workflow(output: Value, errors: Value | None) -> Value:
         with contextlib.suppress(UnfitValue):
             return made({"output": output.data, "errors": errors.data})
     return Value(data={"output": output.data})
+
+
+def _is_asked_to_pause(execution: Execution) -> bool:
+    """Return whether the execution pauses with its children: a pause that was reported is its own alone."""
+    return execution.state is ExecutionState.PAUSING and not execution.is_paused_by_report
 
 
 def _pause(step: Step, attempt: Attempt, revision: int) -> None:

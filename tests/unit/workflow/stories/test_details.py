@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.workflow.stories.operating import Stage, run, skip
 
-from dalsegno.workflow.events import ContextUpdated
+from dalsegno.workflow.events import ContextUpdated, TaskDone, TaskOutcome
 from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.refusals import Refused
 from dalsegno.workflow.value import Value
@@ -327,6 +327,31 @@ def test_an_action_that_goes_on_has_paused_sub_workflows_go_on() -> None:
     stage.end("last", on=child)
     stage.end("acts")
     assert stage.execution.state == "SUCCESS"
+    stage.check()
+
+
+@pytest.mark.parametrize("is_delegate_first", [True, False])
+def test_a_delegate_pauses_no_sub_workflow_that_is_beginning(is_delegate_first: bool) -> None:
+    """Decision 6, O6: a pause that an action has reported stays in its execution, whether the report of a sub-workflow
+    that it has begun comes before it or after it: nobody would resume it when the delegate answers."""
+    stage = Stage(
+        "version: 1.0\nname: wf\ntasks:\n  asks: {action: std.noop}\n  acts: {action: std.noop}\n  below: {action: sub}\n",
+        others=(SUB,),
+    )
+    execution = stage.execution = stage.world.start("wf")
+    stage.world._hand_out()
+    delegates = TaskDone(key=(stage.task("asks").number, 0, 1), outcome=TaskOutcome.DELEGATED, delivery=1)
+    if is_delegate_first:
+        stage.world.tell(execution.id, delegates)
+    stage.world.run(until_s=0)
+    if not is_delegate_first:
+        stage.world.tell(execution.id, delegates)
+    assert (str(execution.state), str(stage.child().state)) == ("PAUSING", "RUNNING")
+    stage.end("asks")
+    stage.end("acts")
+    stage.end("t", on=stage.child())
+    stage.end("last", on=stage.child())
+    assert execution.state == "SUCCESS"
     stage.check()
 
 
