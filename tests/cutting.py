@@ -55,8 +55,8 @@ class Cutter:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-        except OSError:
-            pass  # nobody listens there now
+        except (OSError, asyncio.CancelledError):
+            pass  # nobody listens there now; or it is the end, of which the server of asyncio must not hear
         finally:
             for each in writers:
                 each.transport.abort()

@@ -77,7 +77,7 @@ class Verdict:
             f"lost        {len(self.lost)}",
             f"wrong       {len(self.wrong)}",
             f"explained   {self.explained.total()}",
-            *(f"            {count} {what}" for what, count in sorted(self.explained.items())),
+            *(f"            {count} {what}" for what, count in sorted(self.explained.items()) if count),
         ]
         for word in ("doubled", "lost", "wrong"):
             found: list[str] = getattr(self, word)
@@ -192,7 +192,8 @@ def _check_tasks(verdict: Verdict, tasks: Rows, journals: dict[str, Journal]) ->
         if key not in undone and states.get(key) != row["state"]:
             verdict.wrong.append(f"{key[0]}: task {row['name']} is {row['state']}, in the journal {states.get(key)}")
         if successes[key] > rounds[key]:
-            verdict.doubled.append(f"{key[0]}: task {row['name']} succeeds {successes[key]} times in {rounds[key]} rounds")
+            told = f"succeeds {successes[key]} times in {rounds[key]} rounds"
+            verdict.doubled.append(f"{key[0]}: task {row['name']} {told}")
         if not row["superseded_by"] and row["state"] != "REVERTED":
             counted[key[0], row["name"]].append(row["number"])
     for (id, name), numbers in counted.items():
@@ -307,7 +308,7 @@ def _check_requests(
         if count > 1:
             verdict.doubled.append(f"{request.about}: {request.kind} is in the journal {count} times: {request.id}")
         if request.code == "OK" and not count:
-            verdict.lost.append(f"{request.about}: {request.kind} was answered, and is not in the journal: {request.id}")
+            verdict.lost.append(f"{request.about}: {request.kind} is answered, and not in the journal: {request.id}")
         if request.code not in ("OK", "") and count:
             verdict.wrong.append(f"{request.about}: {request.kind} was refused ({request.told}), and was carried out")
         if request.kind == "start" and request.about in executions:

@@ -221,4 +221,3 @@ class Cluster:
                 process.thaw()
             if not process.is_running:
                 process.start()
-

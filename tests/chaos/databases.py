@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-from tests.postgres import NoPostgres, Server, find_programs, run_server
+from tests.postgres import NoPostgres, Pair, find_programs, run_pair
+
+CUT_S = 8.0
+"""How long a primary that was cut off goes on beside the new one."""
 
 
 class Database:
@@ -22,13 +26,8 @@ class Database:
         self.url = url
 
     @property
-    def can_restart(self) -> bool:
-        """Whether `restart` does something."""
-        return False
-
-    @property
-    def can_fail_over(self) -> bool:
-        """Whether `fail_over` does something."""
+    def can_be_lost(self) -> bool:
+        """Whether the methods below do something."""
         return False
 
     def restart(self) -> None:
@@ -51,27 +50,39 @@ class File(Database):
         super().__init__(f"sqlite:///{folder}/store.db")
 
 
-class Own(Database):
-    """A PostgreSQL server of its own."""
+class OwnPair(Database):
+    """A primary of its own with a synchronous standby."""
 
-    def __init__(self, server: Server) -> None:
-        super().__init__(server.url)
-        self._server = server
+    def __init__(self, pair: Pair) -> None:
+        super().__init__(pair.url)
+        self._pair = pair
 
     @property
-    def can_restart(self) -> bool:
-        """Whether `restart` does something."""
+    def can_be_lost(self) -> bool:
+        """Whether the methods below do something."""
         return True
 
     def restart(self) -> None:
-        """Stop it at once, and start it again."""
-        self._server.stop()
-        self._server.start()
+        """Stop the primary at once, and start it again."""
+        self._pair.primary.stop()
+        self._pair.primary.start()
+
+    def fail_over(self, *, is_cut: bool) -> None:
+        """Lose the primary and promote the standby; then the old primary becomes the standby. One that is cut off goes
+        on running for a while, with the connections of its clients."""
+        if is_cut:
+            self._pair.cut_primary()
+        else:
+            self._pair.kill_primary()
+        self._pair.promote()
+        time.sleep(CUT_S if is_cut else 0)
+        self._pair.rejoin()
 
     def keep(self, folder: Path) -> str:
         """Dump what is stored."""
         file = folder / "store.sql"
-        subprocess.run([str(find_programs() / "pg_dump"), "--file", str(file), self.url], check=True)
+        with file.open("wb") as output:
+            subprocess.run([str(find_programs() / "pg_dump"), self.url], stdout=output, check=True)
         return str(file)
 
 
@@ -82,8 +93,8 @@ def open_database(name: str, folder: Path) -> Iterator[Database]:
     if name == "sqlite":
         yield File(folder)
     elif name == "postgresql":
-        with run_server() as server:
-            yield Own(server)
+        with run_pair() as pair:
+            yield OwnPair(pair)
     else:
         yield Database(_create(name))
 

@@ -15,7 +15,7 @@ FREEZES_S = 9.0
 """The mean time between two freezes; and so on."""
 HOLDS_S = 11.0
 CLOCK_STEPS_S = 15.0
-CUT_BYTES = 200_000
+CUT_BYTES = 50_000
 """A connection that breaks does so after at most so many bytes."""
 STEP_S = 900.0
 AWAY_S = 1.0
@@ -116,16 +116,14 @@ class Faults:
     async def _lose_database(self) -> None:
         """Fail over at equal intervals, every second time from a primary that goes on; restart it in between."""
         chance, plan, database = self._chance("database"), self._plan, self._database
-        count = plan.failovers if database.can_fail_over else 3 * database.can_restart
-        every_s = plan.lasts_s / (count + 1)
-        for number in range(count):
+        every_s = plan.lasts_s / (plan.failovers + 1)
+        for number in range(plan.failovers if database.can_be_lost else 0):
             await asyncio.sleep(chance.uniform(0.4, 0.6) * every_s)
-            if database.can_restart:
+            if number:
                 await asyncio.to_thread(database.restart)
                 self.others["restarts of the database"] += 1
             await asyncio.sleep(chance.uniform(0.4, 0.5) * every_s)
-            if database.can_fail_over:
-                is_cut = number % 2 == 1
-                await asyncio.to_thread(database.fail_over, is_cut=is_cut)
-                self.others["failovers from a cut primary" if is_cut else "failovers from a killed primary"] += 1
+            is_cut = number % 2 == 1
+            await asyncio.to_thread(database.fail_over, is_cut=is_cut)
+            self.others["failovers from a cut primary" if is_cut else "failovers from a killed primary"] += 1
         await asyncio.Event().wait()

@@ -58,7 +58,9 @@ class Load:
     async def define(self) -> None:
         """Store the workflows, when executors have said what they serve."""
         known = action_service_pb2.ListActionsRequest(filter="name=chaos.*")
-        while not (await self._clients.call("ListActions", known)).actions:
+        while True:
+            if (await self._clients.call("ListActions", known)).actions:
+                break
             await asyncio.sleep(PAUSE_S)
         for name, text in DOCUMENTS.items():
             request = workflow_service_pb2.CreateDefinitionsRequest(text=text, name=name)
@@ -132,14 +134,14 @@ class One:
         """Pause it at some time, and let it go on when it is paused."""
         await asyncio.sleep(self._chance.uniform(0, 2.0))
         if await self._ask("pause", "PauseExecution", execution_service_pb2.PauseExecutionRequest()):
-            await self._stopped()
+            await self._stands()
             await self._ask("resume", "ResumeExecution", execution_service_pb2.ResumeExecutionRequest())
 
     async def stop_and_go_on(self) -> None:
         """Wait until it stands at its first checkpoint, send it to the second, and let it go on from there."""
-        await self._stopped()
+        await self._stands("begun")
         await self._ask("go_to", "GoToCheckpoint", execution_service_pb2.GoToCheckpointRequest(name="met"))
-        await self._stopped()
+        await self._stands("met")
         await self._ask("resume", "ResumeExecution", execution_service_pb2.ResumeExecutionRequest())
 
     async def cancel(self) -> None:
@@ -151,9 +153,7 @@ class One:
     async def rerun(self) -> None:
         """Have two tasks, and what comes after them, done again."""
         tasks = [operation_pb2.RerunTask(task=each) for each in ("left", "ask")]
-        request = execution_service_pb2.RerunExecutionRequest(
-            start_from=operation_pb2.RERUN_FROM_TASKS, tasks=tasks
-        )
+        request = execution_service_pb2.RerunExecutionRequest(start_from=operation_pb2.RERUN_FROM_TASKS, tasks=tasks)
         if await self._ask("rerun", "RerunExecution", request):
             await self.end()
 
@@ -170,10 +170,14 @@ class One:
         while not (await self._wait(through_pauses=True)).at_rest:
             pass
 
-    async def _stopped(self) -> None:
-        """Return when it is paused or at rest."""
-        while (await self._wait()).reason == execution_service_pb2.WAIT_REASON_TIME_OVER:
-            pass
+    async def _stands(self, checkpoint: str = "") -> None:
+        """Return when it is at rest, or paused: at this checkpoint, if one is given, for a delegate pauses it too."""
+        while True:
+            answer = await self._wait()
+            is_paused = answer.reason == execution_service_pb2.WAIT_REASON_PAUSED
+            if answer.at_rest or (is_paused and checkpoint in ("", answer.execution.paused_at.name)):
+                return
+            await asyncio.sleep(PAUSE_S)
 
     async def _wait(self, **how: Any) -> Any:
         request = execution_service_pb2.WaitExecutionRequest(execution_id=self.id, **how)

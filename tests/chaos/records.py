@@ -80,7 +80,7 @@ class Stored:
     def __init__(self, url: str) -> None:
         """`url`: sqlite:///PATH, or anything that libpq understands."""
         path = url.removeprefix("sqlite:///")
-        self._connection: Any = sqlite3.connect(f"file:{path}?mode=ro", uri=True) if path != url else psycopg.connect(url)
+        self._connection: Any = psycopg.connect(url) if path == url else sqlite3.connect(path)
 
     def __enter__(self) -> Stored:
         return self
@@ -98,7 +98,7 @@ class Stored:
     def journals(self) -> dict[str, Journal]:
         """The journals, by the ids of their executions."""
         found: dict[str, Journal] = {}
-        for row in self.rows("SELECT execution_id, first, last, entries, changes FROM journal ORDER BY execution_id, last"):
+        for row in self.rows("SELECT * FROM journal ORDER BY execution_id, last"):
             changes, entries = json.loads(row["changes"]), json.loads(row["entries"])
             journal = found.get(row["execution_id"])
             follows = row["first"] == (1 if journal is None else journal.last + 1)

@@ -109,9 +109,7 @@ def main() -> int:
     parser.add_argument("--log", type=Path)
     given = parser.parse_args()
     LOG.open(given.log)
-    worker = Worker(
-        safe, unsafe, flaky, ask, undo, engine=given.engine, id=given.id, slots=24, threads=24, grace_s=2
-    )
+    worker = Worker(safe, unsafe, flaky, ask, undo, engine=given.engine, id=given.id, slots=24, threads=24, grace_s=2)
     logs.set_up("worker")
     return int(asyncio.run(worker.serve()))  # not `run`, which is for programs: this one is forked
 
