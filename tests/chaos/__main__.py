@@ -31,13 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {seed}, {given.minutes:g} minutes on {given.database}, logs in {folder}", flush=True)
     try:
         with open_database(given.database, folder) as database:
-            return run(plan, Quota(given.kills), database, folder, at_once=given.at_once, is_kept=given.keep)
+            quota = Quota(given.kills, given.failovers * database.can_be_lost)
+            return run(plan, quota, database, folder, at_once=given.at_once, is_kept=given.keep)
     except NoPostgres as reason:
         print(reason, file=sys.stderr)
         return 2
 
 
-def run(plan: Plan, quota: Quota, database: Database, folder: Path, *, at_once: int, is_kept: bool) -> int:
+def run(plan: Plan, quota: Quota, database: Database, folder: Path, *, at_once: int, is_kept: bool = False) -> int:
     """Run and check; the exit code. Keeps the folder and the store when something is wrong."""
     chaos = Chaos(plan, quota, database, folder, at_once)
     is_good = False
@@ -59,7 +60,7 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", default="")
     parser.add_argument("--database", default="postgresql")
     parser.add_argument("--kills", type=int, default=0)
-    parser.add_argument("--every", type=float, default=5.0)
+    parser.add_argument("--every", type=float, default=10.0)
     parser.add_argument("--failovers", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=60)
     parser.add_argument("--keep", action="store_true")
