@@ -335,7 +335,8 @@ def test_a_delegate_pauses_no_sub_workflow_that_is_beginning(is_delegate_first: 
     """Decision 6, O6: a pause that an action has reported stays in its execution, whether the report of a sub-workflow
     that it has begun comes before it or after it: nobody would resume it when the delegate answers."""
     stage = Stage(
-        "version: 1.0\nname: wf\ntasks:\n  asks: {action: std.noop}\n  acts: {action: std.noop}\n  below: {action: sub}\n",
+        "version: 1.0\nname: wf\n"
+        "tasks:\n  asks: {action: std.noop}\n  acts: {action: std.noop}\n  below: {action: sub}\n",
         others=(SUB,),
     )
     execution = stage.execution = stage.world.start("wf")
