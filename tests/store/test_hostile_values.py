@@ -59,7 +59,7 @@ async def serve(url: str) -> AsyncIterator[grpc.aio.Channel]:
         transaction.settle(TASK_TOKEN_KEY, KEY)
     engine = Engine(EngineSettings(listen="127.0.0.1:0", grace_s=0.5), store, is_only_engine=True)
     await engine.start()
-    api = Api(ApiSettings(listen="127.0.0.1:0", engine=f"127.0.0.1:{engine.port}", grace_s=0.5), store)
+    api = Api(ApiSettings(listen="127.0.0.1:0", engines=(f"127.0.0.1:{engine.port}",), grace_s=0.5), store)
     await api.start()
     try:
         async with open_channel(f"127.0.0.1:{api.port}") as channel:

@@ -138,7 +138,7 @@ def make_request(rpc: Rpc) -> Any:
 async def serve_reads(url: str) -> AsyncIterator[grpc.aio.Channel]:
     """An api over the database, without an engine: nobody writes."""
     store = open_store(url, read_only=True)
-    api = Api(Settings(listen="127.0.0.1:0", engine="127.0.0.1:1", grace_s=0.5), store)
+    api = Api(Settings(listen="127.0.0.1:0", engines=("127.0.0.1:1",), grace_s=0.5), store)
     await api.start()
     try:
         async with open_channel(f"127.0.0.1:{api.port}") as channel:

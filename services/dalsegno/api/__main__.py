@@ -64,7 +64,7 @@ async def _serve(settings: Settings, store: Store) -> None:
     host = settings.listen.rpartition(":")[0]
     end_metrics = serve_metrics(host, settings.metrics_port)[1] if settings.metrics_port else None
     print(f"api listening on {host}:{api.port}", flush=True)
-    _log.info("listening", extra={"address": f"{host}:{api.port}", "engine": settings.engine})
+    _log.info("listening", extra={"address": f"{host}:{api.port}", "engines": ", ".join(settings.engines)})
     await stopped.wait()
     _log.info("stopping")
     await api.stop()

@@ -1,16 +1,18 @@
-"""Hints: which executions have changed. One stream for the whole api; it also polls the store once a second."""
+"""Hints: which executions have changed. One stream from each engine; it also polls the store once a second."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
 
+from dalsegno.api.homes import Homes
 from dalsegno.api.reads import Reads
 from dalsegno.rpc.channel import call_metadata
+from dalsegno.rpc.peers import Peer
 from dalsegno.store.records import AttemptRow, Standing
 from dalsegno.store.store import Queries
 from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc
@@ -57,21 +59,22 @@ class Watched:
 class Follower:
     """Notifies watchers when their execution has changed."""
 
-    def __init__(self, channel: grpc.aio.Channel, reads: Reads) -> None:
-        self._engine = engine_service_pb2_grpc.EngineServiceStub(channel)
+    def __init__(self, reads: Reads, homes: Homes) -> None:
+        """`homes` is told which engine has an execution."""
         self._reads = reads
+        self._homes = homes
         self._watched: dict[str, set[Watched]] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._asking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start to follow, in the running event loop."""
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._ask())]
+        """Start to ask the store, in the running event loop."""
+        self._asking = asyncio.create_task(self._ask())
 
     async def stop(self) -> None:
-        """Stop to follow."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Stop to ask."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
 
     @contextmanager
     def watch(self, execution_id: str) -> Iterator[Watched]:
@@ -86,19 +89,27 @@ class Follower:
             if not others:
                 del self._watched[execution_id]
 
-    async def _follow(self) -> None:
+    async def follow(self, engine: Peer) -> None:
+        """Take the hints of one engine, for ever. The end of a stream is the first sign that an engine has ended."""
+        stub = engine_service_pb2_grpc.EngineServiceStub(engine.channel)
         while True:
-            call = self._engine.Follow(engine_service_pb2.FollowRequest(), metadata=call_metadata())
+            call = stub.Follow(engine_service_pb2.FollowRequest(), metadata=call_metadata())
             try:
                 async for response in call:
-                    for hint in response.hints:
-                        for watched in self._watched.get(hint.execution_id, ()):
-                            watched.tell(hint.revision or None, resting=hint.resting)
+                    self._take(response.hints, engine)
             except grpc.aio.AioRpcError as error:
-                _log.debug("no hints for now", extra={"code": error.code().name})
+                _log.debug("no hints for now", extra={"code": error.code().name, "engine": engine.address})
+                if error.code() is grpc.StatusCode.UNAVAILABLE:
+                    engine.lost("it cannot be reached")
             finally:
                 call.cancel()
             await asyncio.sleep(RECONNECT_S)
+
+    def _take(self, hints: Iterable[engine_service_pb2.Hint], engine: Peer) -> None:
+        for hint in hints:
+            self._homes.note(hint.execution_id, engine if hint.revision else None)
+            for watched in self._watched.get(hint.execution_id, ()):
+                watched.tell(hint.revision or None, resting=hint.resting)
 
     async def _ask(self) -> None:
         while True:

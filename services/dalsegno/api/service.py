@@ -1,4 +1,4 @@
-"""One api: its servicers, its connection to the engine, its readiness."""
+"""One api: its servicers, its engines, its readiness."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import asyncio
 import contextlib
 import logging
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
 from dalsegno.api.actions import Actions
 from dalsegno.api.environments import Environments
 from dalsegno.api.executions import Executions
 from dalsegno.api.follow import Follower
+from dalsegno.api.homes import Homes
 from dalsegno.api.reads import Reads
 from dalsegno.api.settings import Settings
 from dalsegno.api.system import System
@@ -21,8 +19,8 @@ from dalsegno.api.writes import Writes
 from dalsegno.definitions.document import forget_expressions
 from dalsegno.definitions.reading import MODULE as READING
 from dalsegno.expressions.pool.pool import Pool
-from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.memory import give_back_now_and_then
+from dalsegno.rpc.peers import Peers
 from dalsegno.rpc.server import Server
 from dalsegno.store.store import Store
 from dalsegno.v1 import (
@@ -51,10 +49,11 @@ class Api:
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
-        self._channel = open_channel(settings.engine)
         self._reads = Reads(store, settings.readers)
-        self._follower = Follower(self._channel, self._reads)
-        writes = Writes(self._channel)
+        homes = Homes()
+        self._follower = Follower(self._reads, homes)
+        self._engines = Peers("engine", settings.engines, self._follower.follow)
+        writes = Writes(self._engines, homes)
         self._server = Server(settings.listen, SERVICES, UNHURRIED, insecure=settings.insecure)
         self._pool = Pool(0, modules=(READING,))
         executions = Executions(self._reads, writes, self._follower, self._pool, settings.progress_s)
@@ -65,7 +64,9 @@ class Api:
         action_service_pb2_grpc.add_ActionServiceServicer_to_server(actions, self._server.grpc)
         environments = Environments(self._reads, writes)
         environment_service_pb2_grpc.add_EnvironmentServiceServicer_to_server(environments, self._server.grpc)
-        system_service_pb2_grpc.add_SystemServiceServicer_to_server(System(self._reads), self._server.grpc)
+        system_service_pb2_grpc.add_SystemServiceServicer_to_server(
+            System(self._reads, self._engines), self._server.grpc
+        )
         self._readiness: asyncio.Task[None] | None = None
         self._memory: asyncio.Task[None] | None = None
 
@@ -77,6 +78,7 @@ class Api:
     async def start(self) -> None:
         """Listen, and become ready when store and engine are. Raises CannotListen."""
         await self._server.start()
+        await self._engines.start()
         self._follower.start()
         self._readiness = asyncio.create_task(self._keep_readiness())
         self._memory = asyncio.create_task(give_back_now_and_then(forget_expressions))
@@ -90,27 +92,17 @@ class Api:
                     await task
         await self._server.stop(self._settings.grace_s)
         await self._follower.stop()
-        await self._channel.close()
+        await self._engines.stop()
         self._reads.close()
         await asyncio.to_thread(self._pool.close)
 
     async def _keep_readiness(self) -> None:
-        """Update the health each second: whether the store can be read and the engine accepts writes."""
+        """Update the health each second: whether the store can be read and an engine accepts writes."""
         was_ready = False
         while True:
-            ready = await self._engine_is_ready() and await self._reads.is_possible()
+            ready = self._engines.is_ready and await self._reads.is_possible()
             if ready != was_ready:
                 await self._server.set_ready(ready)
-                _log.info("ready" if ready else "not ready: the engine or the store is unavailable")
+                _log.info("ready" if ready else f"not ready: {self._engines.told() or 'the store cannot be read'}")
                 was_ready = ready
             await asyncio.sleep(READINESS_S if ready else READINESS_S / 10)
-
-    async def _engine_is_ready(self) -> bool:
-        stub = health_pb2_grpc.HealthStub(self._channel)
-        try:
-            answer = await stub.Check(  # type: ignore[attr-defined]
-                health_pb2.HealthCheckRequest(), timeout=READINESS_S
-            )
-        except grpc.aio.AioRpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -14,8 +14,8 @@ class Settings:
     """The settings of one api."""
 
     listen: str = "127.0.0.1:7700"
-    engine: str = "127.0.0.1:7701"
-    """The address of the engine."""
+    engines: tuple[str, ...] = ("127.0.0.1:7701",)
+    """The addresses of the engines."""
     database: str = ""
     """The store's URL; empty: DALSEGNO_DATABASE_URL."""
     readers: int = 8
@@ -38,7 +38,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     default = Settings()
     parser = Options("api", "The public services of Dal Segno.", default, environment)
     parser.add("listen", str, "host:port to listen on; port 0: any free one")
-    parser.add("engine", str, "host:port of the engine", "DALSEGNO_ENGINE")
+    parser.add_addresses("engine", "engines", "host:port of an engine; repeatable, or with commas", "DALSEGNO_ENGINE")
     parser.add("database", str, "sqlite:///path or postgresql://...", "DALSEGNO_DATABASE_URL")
     parser.add("readers", int, "the number of reads of the store that may run at once")
     parser.add("metrics-port", int, "the port of the metrics for Prometheus; 0: none")

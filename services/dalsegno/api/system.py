@@ -10,6 +10,7 @@ from dalsegno.api.reads import Reads
 from dalsegno.rpc import convert, sizes
 from dalsegno.rpc.channel import MESSAGE_BYTES
 from dalsegno.rpc.interceptors import UNARY_DEADLINE_S
+from dalsegno.rpc.peers import Peers, Standing
 from dalsegno.store.filters import LABEL, Field, Fields, Filter, Term, parse_filter
 from dalsegno.store.pages import PAGE_SIZE_MAX, page_size, read_token, write_token
 from dalsegno.store.records import SessionRow
@@ -32,6 +33,7 @@ FEATURES = (
     "checkpoints",
     "counts",
     "discard_history",
+    "engines",
     "executors",
     "filters_2",
     "forks",
@@ -45,11 +47,19 @@ FEATURES = (
 """Parts of the API that older servers lack, as in system_service.proto; a name never changes its meaning."""
 
 
+_STANDINGS = {
+    Standing.AWAY: wire.ENGINE_STANDING_AWAY,
+    Standing.UNREADY: wire.ENGINE_STANDING_UNREADY,
+    Standing.READY: wire.ENGINE_STANDING_READY,
+}
+
+
 class System(system_service_pb2_grpc.SystemServiceServicer):
     """See system_service.proto for the contract of each call."""
 
-    def __init__(self, reads: Reads) -> None:
+    def __init__(self, reads: Reads, engines: Peers) -> None:
         self._reads = reads
+        self._engines = engines
 
     async def GetServerInfo(self, request: wire.GetServerInfoRequest, context: Any) -> wire.GetServerInfoResponse:
         return wire.GetServerInfoResponse(
@@ -65,6 +75,20 @@ class System(system_service_pb2_grpc.SystemServiceServicer):
                 default_deadline=convert.duration(UNARY_DEADLINE_S),
             ),
             features=FEATURES,
+        )
+
+    async def ListEngines(self, request: wire.ListEnginesRequest, context: Any) -> wire.ListEnginesResponse:
+        rows = await self._reads.run(lambda queries: list(queries.engines().values()))
+        return wire.ListEnginesResponse(
+            engines=[
+                wire.Engine(number=row.number, engine_id=row.id, signs_of_life=row.beats)
+                for row in rows
+                if not row.ended
+            ],
+            addresses=[
+                wire.EngineAddress(address=each.address, standing=_STANDINGS[each.rank], reason=each.told)
+                for each in self._engines
+            ],
         )
 
     async def ListExecutors(self, request: wire.ListExecutorsRequest, context: Any) -> wire.ListExecutorsResponse:

@@ -1,35 +1,37 @@
-"""Writes: the public request itself goes to the engine, with the caller; the engine's answer or refusal comes back.
+"""Writes: the public request itself goes to an engine, with the caller; the engine's answer or refusal comes back.
 
-Writes that arrive during a call to the engine are sent in one batch: one call for many costs as much as two calls.
+Writes that arrive during a call to an engine are sent in one batch: one call for many costs as much as two calls
+(api/lanes.py). Operations of one execution go to one engine, which has it in memory. A write without an answer is sent
+to another engine if it can be made only once: it has a request id, or it did not arrive.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import grpc
 from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
 
-from dalsegno.rpc.channel import ACTOR_KEY, call_metadata
-from dalsegno.rpc.errors import PassedOn
+from dalsegno.api.homes import Homes
+from dalsegno.api.lanes import Lane, Pending
+from dalsegno.rpc.channel import ACTOR_KEY, call_metadata, has_no_answer, was_never_sent
+from dalsegno.rpc.errors import MADE, PassedOn
 from dalsegno.rpc.logs import request_id
+from dalsegno.rpc.peers import Peer, Peers
 from dalsegno.v1 import engine_service_pb2 as wire
-from dalsegno.v1 import engine_service_pb2_grpc
+from dalsegno.workflow.refusals import Overloaded
 
 ACTOR_LENGTH = 255
 DEADLINE_S = 30.0
-TOGETHER_MAX = 100
-TOGETHER_BYTES = 1024 * 1024
-"""The maximum number of writes, and of bytes, in a batch."""
 
-CALLS_MAX = 4
-"""The maximum number of calls to the engine at once; further writes wait for the next batch."""
-FURTHER_LEAST = 25
-"""While a call is under way, another one is made for at least so many writes: the engine would take fewer as a batch of
-their own, which costs as much as these."""
+WAITING_MAX = 20_000
+WAITING_BYTES_MAX = 256 * 1024 * 1024
+"""The writes without an answer, and their bytes. A further one is refused, unless it is the only one."""
 
 SLOW = frozenset({"create_definitions"})
 """Writes that take the engine longer. As large ones, they are sent in calls of their own: no other write waits for
@@ -38,106 +40,93 @@ them."""
 Answer = TypeVar("Answer", bound=Message)
 
 
-@dataclass(slots=True)
-class Pending:
-    """A write that has no answer yet."""
-
-    write: wire.SubmitRequest
-    size: int
-    ends_s: float
-    """The deadline of the caller, by the loop's clock."""
-    answer: asyncio.Future[wire.SubmitResponse]
-
-
 class Writes:
-    """Sends writes to the engine."""
+    """Sends writes to the engines."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._engine = engine_service_pb2_grpc.EngineServiceStub(channel)
-        self._waiting: list[Pending] = []
-        self._calls: set[asyncio.Task[None]] = set()
+    def __init__(self, engines: Peers, homes: Homes) -> None:
+        """`homes` knows which engine has an execution in memory."""
+        self._engines = engines
+        self._homes = homes
+        self._lanes: WeakKeyDictionary[Peer, Lane] = WeakKeyDictionary()
+        self._count = 0
+        self._bytes = 0
 
     async def submit(self, name: str, request: Message, context: Any, kind: type[Answer]) -> Answer:
         """Make the write `name` of SubmitRequest. A refusal of the engine is raised unchanged.
 
-        It waits for the engine until the caller's deadline, so that a restart of the engine is not an error.
+        It waits for an engine until the caller's deadline, so that a restart of an engine is not an error. Raises
+        Overloaded when too many writes wait.
         """
         write = wire.SubmitRequest(actor=actor_of(context), call_id=request_id.get(), takes_later=True)
         getattr(write, name).CopyFrom(request)
-        loop = asyncio.get_running_loop()
+        size = write.ByteSize()
+        if self._count and (self._count >= WAITING_MAX or self._bytes + size > WAITING_BYTES_MAX):
+            raise Overloaded(f"{self._count} writes wait for the engine; try again later")
         remaining_s = context.time_remaining()
-        ends_s = loop.time() + (DEADLINE_S if remaining_s is None else remaining_s)
-        pending = Pending(write, write.ByteSize(), ends_s, loop.create_future())
-        if name in SLOW or pending.size > TOGETHER_BYTES:
-            await self._call([pending])
-        else:
-            self._waiting.append(pending)
-            if self._has_room:
-                loop.call_soon(self._send)
-        response = await pending.answer
-        if response.later:  # awaited in a separate call, without delaying other writes
-            timeout_s = max(0.0, ends_s - loop.time())
-            awaited = await self._engine.Await(
-                wire.AwaitRequest(later=response.later), timeout=timeout_s, metadata=call_metadata()
-            )
-            response = awaited.answer
+        ends_s = asyncio.get_running_loop().time() + (DEADLINE_S if remaining_s is None else remaining_s)
+        self._count += 1
+        self._bytes += size
+        try:
+            response = await self._send(Pending(write, size, ends_s, is_alone=name in SLOW), request)
+        finally:
+            self._count -= 1
+            self._bytes -= size
         answer = getattr(response, name)
         assert isinstance(answer, kind)
         return answer
 
-    @property
-    def _has_room(self) -> bool:
-        """Return whether a call may begin now."""
-        return not self._calls or (len(self._calls) < CALLS_MAX and len(self._waiting) >= FURTHER_LEAST)
+    async def _send(self, pending: Pending, request: Message) -> wire.SubmitResponse:
+        """Send a write to one engine after another, until one has answered or it must not be sent again."""
+        execution_id, may_repeat = _execution_of(request), _can_be_repeated(request)
+        while True:
+            peer = await self._engines.choose(execution_id, self._homes.of(execution_id), pending.ends_s)
+            try:
+                return await self._ask(peer, pending)
+            except grpc.aio.AioRpcError as error:
+                if has_no_answer(error):
+                    peer.lost(f"a call got no answer ({error.code().name})")
+                    if not may_repeat and not was_never_sent(error):
+                        raise
+                    continue
+                status = rpc_status.from_call(error)  # type: ignore[arg-type]
+                if not self._is_for_another(peer, status, may_repeat):
+                    raise
+            except PassedOn as error:
+                if not self._is_for_another(peer, error.status, may_repeat):
+                    raise
 
-    def _send(self) -> None:
-        """Send the waiting writes, unless as many calls are running as they are worth."""
-        while self._waiting and self._has_room:
-            batch = [self._waiting.pop(0)]
-            size = batch[0].size
-            while self._waiting and len(batch) < TOGETHER_MAX:
-                size += self._waiting[0].size
-                if size > TOGETHER_BYTES:
-                    break
-                batch.append(self._waiting.pop(0))
-            task = asyncio.create_task(self._call(batch))
-            self._calls.add(task)
-            task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
-        self._send()
-
-    async def _call(self, batch: list[Pending]) -> None:
-        timeout_s = max(0.0, max(each.ends_s for each in batch) - asyncio.get_running_loop().time())
-        try:
-            if len(batch) == 1:
-                write = batch[0].write
-                answer = await self._engine.Submit(
-                    write, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=True
-                )
-                _tell(batch[0], answer)
-                return
-            request = wire.SubmitManyRequest(writes=[each.write for each in batch])
-            response = await self._engine.SubmitMany(
-                request, timeout=timeout_s, metadata=call_metadata(), wait_for_ready=True
+    async def _ask(self, peer: Peer, pending: Pending) -> wire.SubmitResponse:
+        lane = self._lanes.get(peer)
+        if lane is None:
+            lane = self._lanes[peer] = Lane(peer)
+        response = await lane.send(pending)
+        if response.later:  # awaited in a separate call, without delaying other writes
+            timeout_s = max(0.0, pending.ends_s - asyncio.get_running_loop().time())
+            call = lane.engine.Await(
+                wire.AwaitRequest(later=response.later), timeout=timeout_s, metadata=call_metadata()
             )
-        except Exception as error:
-            for each in batch:
-                _tell(each, error)
-            return
-        for each, result in zip(batch, response.results, strict=True):
-            refused = result.WhichOneof("result") == "refusal"
-            _tell(each, PassedOn(Status.FromString(result.refusal)) if refused else result.answer)
+            response = (await lane.answer_of(call)).answer
+        return response
+
+    def _is_for_another(self, peer: Peer, status: Status | None, may_repeat: bool) -> bool:
+        """Return whether a write that an engine has refused goes to another one: it stops, or lacks its store."""
+        if status is None or status.code != grpc.StatusCode.UNAVAILABLE.value[0]:
+            return False
+        peer.refused("it refuses writes")
+        info = ErrorInfo()
+        made = any(each.Unpack(info) for each in status.details) and info.metadata.get(MADE, "")
+        return (may_repeat or made == "no") and self._engines.is_ready
 
 
-def _tell(pending: Pending, outcome: wire.SubmitResponse | Exception) -> None:
-    if pending.answer.done():
-        return  # the caller has left
-    if isinstance(outcome, Exception):
-        pending.answer.set_exception(outcome)
-    else:
-        pending.answer.set_result(outcome)
+def _execution_of(request: Message) -> str:
+    """Return the id of the execution that a request is about; empty if it names none."""
+    execution_id: str = getattr(request, "execution_id", "")
+    return execution_id or getattr(request, "action_execution_id", "").partition(".")[0]
+
+
+def _can_be_repeated(request: Message) -> bool:
+    """Return whether a request that arrives twice is carried out once: the engines know it by its id."""
+    return bool(getattr(request, "request_id", "")) or bool(getattr(request, "dry_run", False))
 
 
 def actor_of(context: Any) -> str:

@@ -18,7 +18,7 @@ from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.references import References, completed
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.cli.retries import RETRY_S as RETRY_S
-from dalsegno.rpc.channel import ACTOR_KEY, open_channel
+from dalsegno.rpc.channel import ACTOR_KEY, open_channel, was_never_sent
 from dalsegno.v1 import (
     action_service_pb2_grpc,
     environment_service_pb2_grpc,
@@ -100,7 +100,7 @@ async def ask(method: Unary[Q, A], request: Q, retry_s: float = 0.0) -> A:
             try:
                 answer = await method(request, timeout=CALL_S, metadata=actor_metadata())
             except grpc.aio.AioRpcError as error:
-                was_sent = was_sent or "failed to connect" not in (error.details() or "")
+                was_sent = was_sent or not was_never_sent(error)
                 cut = is_cut(error)
                 if not was_sent or not (cut or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED):
                     COMMAND.exit_hint = outer

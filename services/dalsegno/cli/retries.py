@@ -14,7 +14,7 @@ from typing import Self
 import grpc
 
 from dalsegno.cli.output import print_note
-from dalsegno.rpc.channel import REQUEST_ID_KEY
+from dalsegno.rpc.channel import has_no_answer
 
 RETRY_S = 20.0
 """The time for retries of a call: long enough for a supervisor to start a dead service again."""
@@ -25,18 +25,9 @@ _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 1.0
 
 
-_ENDS_OF_A_CUT_CALL = {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
-
-
 def is_cut(error: grpc.aio.AioRpcError) -> bool:
-    """Return whether a call has no answer: its server was not there, or died, or a proxy cut the call.
-
-    A proxy resets a stream that it cuts, which comes as INTERNAL. What the server itself says names the request.
-    """
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
-        return True
-    is_answer = any(key == REQUEST_ID_KEY for key, _ in error.trailing_metadata() or ())
-    return error.code() in _ENDS_OF_A_CUT_CALL and not is_answer
+    """Return whether to ask again: there is no answer, or the server says that it lacks something at present."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE or has_no_answer(error)
 
 
 @dataclass(slots=True)

@@ -55,8 +55,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     environment = os.environ if environment is None else environment
     default = Settings()
     parser = Options("executor", "Runs actions for engines.", default, environment)
-    known = _listed([environment.get("DALSEGNO_ENGINE", "")])
-    parser.add_argument("--engine", action="append", help="host:port of an engine; may be given more than once")
+    parser.add_addresses("engine", "engines", "host:port of an engine; repeatable, or with commas", "DALSEGNO_ENGINE")
     parser.add("id", str, "the executor's name, stable over restarts")
     parser.add("slots", int, "the number of actions that it runs at once")
     parser.add("threads", int, "the number of blocking actions that it runs at once")
@@ -75,7 +74,6 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("grace-s", float, "the time that actions have to end when the executor stops")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     found = vars(parser.parse_args(arguments))
-    engines = tuple(dict.fromkeys(found.pop("engine") or known or default.engines))
     limits = _read_limits(parser, found.pop("limit") or environment.get("DALSEGNO_EXECUTOR_LIMITS", "").split())
     labels = _read_labels(parser, found.pop("label") or _listed([environment.get("DALSEGNO_EXECUTOR_LABELS", "")]))
     try:
@@ -87,7 +85,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     found["id"] = found["id"] or f"{socket.gethostname()}-{os.getpid()}"
     if found["slots"] < 1 or found["threads"] < 1:
         parser.error("--slots and --threads must be at least 1")
-    return Settings(engines=engines, labels=labels, limits=limits, allow=allow, **found)
+    return Settings(labels=labels, limits=limits, allow=allow, **found)
 
 
 def _read_labels(parser: Options, texts: Sequence[str]) -> dict[str, str]:

@@ -45,7 +45,7 @@ async def _serve(settings: Settings) -> None:
     host = settings.listen.rpartition(":")[0]
     end_metrics = serve_metrics(host, settings.metrics_port)[1] if settings.metrics_port else None
     print(f"gateway listening on {gateway.scheme}://{host}:{gateway.port}", flush=True)
-    _log.info("listening", extra={"address": f"{host}:{gateway.port}", "api": settings.api})
+    _log.info("listening", extra={"address": f"{host}:{gateway.port}", "apis": ", ".join(settings.apis)})
     await stopped.wait()
     _log.info("stopping")
     await gateway.stop()

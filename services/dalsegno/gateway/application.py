@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
-import grpc
 from connectrpc.code import Code
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.server import ConnectASGIApplication
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.calls import Calls
@@ -22,9 +20,7 @@ from dalsegno.gateway.hooks import Hooks
 from dalsegno.gateway.messages import CODECS, READ_BYTES, Gzip
 from dalsegno.gateway.openapi import document
 from dalsegno.gateway.responses import Response, Send, json_response, refusal, sized
-
-HEALTH_S = 1.0
-"""The time that the api has to tell its health."""
+from dalsegno.rpc.peers import Balanced, Peers
 
 _UNARY = frozenset({"application/json", "application/proto"})
 _STREAM = frozenset({"application/connect+json", "application/connect+proto"})
@@ -57,10 +53,11 @@ class Rpc(ConnectASGIApplication[Forwarder]):
 class Application:
     """Answers each request: a call, a webhook, a question about the gateway itself, or why not."""
 
-    def __init__(self, channel: grpc.aio.Channel, calls: Calls, access: Access) -> None:
-        self._channel = channel
+    def __init__(self, apis: Peers, calls: Calls, access: Access) -> None:
+        self._apis = apis
         self._calls = calls
         self._access = access
+        channel = Balanced(apis)
         forwarder = Forwarder(channel, calls)
         self._methods = forwarder.methods
         self._rpc = Rpc(forwarder)
@@ -79,7 +76,7 @@ class Application:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path, method = scope["path"], scope["method"]
         if path == "/healthz":
-            await (await self._health()).send(send)
+            await self._health().send(send)
             return
         refused = self._access.refuse(scope["scheme"], headers)
         if refused is not None:
@@ -107,14 +104,9 @@ class Application:
             return
         await self._rpc(scope, receive, sized(send))
 
-    async def _health(self) -> Response:
-        """Return whether calls are served: the gateway is not stopping, and the api is ready."""
-        stub = health_pb2_grpc.HealthStub(self._channel)
-        try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_S)  # type: ignore[attr-defined]
-        except grpc.aio.AioRpcError:
-            answer = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING)
-        is_ready = answer.status == health_pb2.HealthCheckResponse.SERVING and not self._calls.stopping
+    def _health(self) -> Response:
+        """Return whether calls are served: the gateway is not stopping, and an api is ready."""
+        is_ready = self._apis.is_ready and not self._calls.stopping
         status = "SERVING" if is_ready else "NOT_SERVING"
         return json_response(200 if is_ready else 503, {"status": status}, ("cache-control", "no-store"))
 

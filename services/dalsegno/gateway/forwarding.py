@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-import grpc
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.request import RequestContext
 from connectrpc.server import Endpoint
@@ -25,6 +24,7 @@ from dalsegno.gateway.failures import connect_error
 from dalsegno.gateway.messages import Received, read, written
 from dalsegno.gateway.metadata import accepts_gzip, add_to, metadata_of
 from dalsegno.rpc.channel import REQUEST_ID_KEY
+from dalsegno.rpc.peers import Balanced
 from dalsegno.v1 import (
     action_service_pb2,
     environment_service_pb2,
@@ -69,7 +69,7 @@ class Method:
 class Forwarder:
     """Calls the api for callers over HTTP."""
 
-    def __init__(self, channel: grpc.aio.Channel, calls: Calls) -> None:
+    def __init__(self, channel: Balanced, calls: Calls) -> None:
         self._channel = channel
         self._calls = calls
         self.methods: dict[str, MethodInfo[Any, Any]] = {}

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, unquote
 
-import grpc
 from connectrpc.code import Code
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -26,6 +25,7 @@ from dalsegno.gateway.failures import code_of
 from dalsegno.gateway.metadata import MetadataList
 from dalsegno.gateway.responses import Response, json_response, refusal
 from dalsegno.rpc.channel import ACTOR_KEY, REQUEST_ID_KEY
+from dalsegno.rpc.peers import Balanced
 from dalsegno.v1 import action_service_pb2 as messages
 from dalsegno.v1 import execution_pb2
 from dalsegno.v1.action_service_pb2_grpc import ActionServiceStub
@@ -66,8 +66,8 @@ class Hook:
 class Hooks:
     """Calls the api for third parties."""
 
-    def __init__(self, channel: grpc.aio.Channel, calls: Calls) -> None:
-        self._stub: Any = ActionServiceStub(channel)
+    def __init__(self, channel: Balanced, calls: Calls) -> None:
+        self._stub = ActionServiceStub(cast(Any, channel))
         self._calls = calls
 
     async def answer(self, scope: Any, headers: Mapping[str, str], receive: Receive) -> Response:

@@ -1,4 +1,4 @@
-"""One gateway: where it listens, its channel to the api, its start and its end."""
+"""One gateway: where it listens, its apis, its start and its end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dalsegno.gateway.access import Access
 from dalsegno.gateway.application import Application
 from dalsegno.gateway.calls import Calls
 from dalsegno.gateway.settings import Settings
-from dalsegno.rpc.channel import open_channel
+from dalsegno.rpc.peers import Peers
 from dalsegno.rpc.server import OPEN_TO_ALL, CannotListen, is_local
 
 CLOSING_S = 1.0
@@ -38,10 +38,10 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._calls = Calls()
-        self._channel = open_channel(settings.api)
+        self._apis = Peers("api", settings.apis)
         host, _, _ = settings.listen.rpartition(":")
         hosts = [each for each in (*settings.host_names, host.strip("[]")) if each]
-        self._application = Application(self._channel, self._calls, Access(hosts, settings.cors_origins))
+        self._application = Application(self._apis, self._calls, Access(hosts, settings.cors_origins))
         self._stop = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
         self.port = 0
@@ -58,6 +58,7 @@ class Gateway:
         config = self._config()
         listening = _listen(self._settings)
         self.port = listening.getsockname()[1]
+        await self._apis.start()
         config.bind = [f"fd://{listening.detach()}"]
         self._serving = asyncio.create_task(serve(self._application, config, shutdown_trigger=self._stop.wait))
 
@@ -71,7 +72,7 @@ class Gateway:
             self._serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._serving
-        await self._channel.close()
+        await self._apis.stop()
 
     def _config(self) -> Config:
         http_log = logging.getLogger("dalsegno.gateway.http")

@@ -14,8 +14,8 @@ class Settings:
     """The settings of one gateway."""
 
     listen: str = "127.0.0.1:7702"
-    api: str = "127.0.0.1:7700"
-    """The address of the api."""
+    apis: tuple[str, ...] = ("127.0.0.1:7700",)
+    """The addresses of the apis."""
     host_names: tuple[str, ...] = ()
     """The hosts that requests may name beside those of loopback."""
     cors_origins: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     environment = os.environ if environment is None else environment
     parser = Options("gateway", "The public services of Dal Segno over HTTP, and webhooks.", Settings(), environment)
     parser.add("listen", str, "host:port to listen on; port 0: any free one")
-    parser.add("api", str, "host:port of the api", "DALSEGNO_SERVER")
+    parser.add_addresses("api", "apis", "host:port of an api; repeatable, or with commas", "DALSEGNO_SERVER")
     parser.add_list("host-names", "hosts that requests may name, beside localhost and loopback addresses")
     parser.add_list("cors-origins", "origins whose pages may call it, such as https://app.example.com; *: any")
     parser.add("tls-certificate", str, "the file of the certificate and those above it, PEM; empty: no TLS")

@@ -52,3 +52,20 @@ def open_channel(address: str) -> grpc.aio.Channel:
 def call_metadata() -> tuple[tuple[str, str], ...]:
     """Return metadata with the request id of the current call, or with a new one outside of calls."""
     return ((REQUEST_ID_KEY, request_id.get() or uuid.uuid4().hex),)
+
+
+_ENDS_OF_A_CUT_CALL = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+
+
+def has_no_answer(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether a call has no answer: its server was not there, or died, or a proxy cut the call.
+
+    A proxy resets a stream that it cuts, which comes as INTERNAL. What the server itself says names the request.
+    """
+    is_answer = any(key == REQUEST_ID_KEY for key, _ in error.trailing_metadata() or ())
+    return error.code() is grpc.StatusCode.CANCELLED or (error.code() in _ENDS_OF_A_CUT_CALL and not is_answer)
+
+
+def was_never_sent(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether a call has certainly not reached a server, because there was no connection."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and "failed to connect" in (error.details() or "")

@@ -32,6 +32,9 @@ _MESSAGE_BYTES = 500
 RETRY_S = 1.0
 """The delay of a retry if one of our servers cannot be reached."""
 
+MADE = "made"
+"""The key in ErrorInfo.metadata of UNAVAILABLE that says whether the write was made: `no`, or nothing is known."""
+
 CODES: dict[type[BaseException], grpc.StatusCode] = {
     refusals.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     refusals.InvalidDefinition: grpc.StatusCode.INVALID_ARGUMENT,
@@ -151,6 +154,8 @@ def _explained(error: BaseException) -> tuple[ErrorInfo, list[Message]]:
         case refusals.TooLarge():
             sizes = {"size_bytes": str(error.size_bytes), "limit_bytes": str(error.limit_bytes)}
             return _info(error.reason, {"subject": _clean(error.subject, 500), **sizes}), []
+        case refusals.NotBegun():
+            return _info(error.reason, {MADE: "no"}), [_retry_after(error.retry_s)]
         case refusals.Passing():
             return _info(error.reason), [_retry_after(error.retry_s)]
         case refusals.Refusal():

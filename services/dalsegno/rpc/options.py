@@ -38,10 +38,35 @@ class Options(argparse.ArgumentParser):
         )
         self.add_argument(f"--{name}", type=words_of, default=value, help=f"{told}; separated by commas")
 
+    def add_addresses(self, name: str, attribute: str, told: str, variable: str) -> None:
+        """Add an option, once or several times, with addresses `host:port` that commas or spaces separate; so has its
+        variable."""
+        value = words_of(self._environment.get(variable, "")) or getattr(self._default, attribute)
+        self.add_argument(f"--{name}", dest=attribute, action=_Addresses, default=value, help=told)
+
     def add_flag(self, name: str, told: str, variable: str) -> None:
         """Add a flag; its variable sets it with 1, true or yes."""
         value = self._environment.get(variable, "").lower() in ("1", "true", "yes")
         self.add_argument(f"--{name}", action="store_true", default=value, help=told)
+
+
+class _Addresses(argparse.Action):
+    """Collects the addresses of an option, which may be given more than once."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Add the addresses of one use of the option."""
+        given = words_of(str(values))
+        if not given or not all(":" in each for each in given):
+            parser.error(f"{option_string} {values}: not of the form host:port, or several of them with commas")
+        before = getattr(namespace, self.dest)
+        known = () if before is self.default else before
+        setattr(namespace, self.dest, tuple(dict.fromkeys((*known, *given))))
 
 
 def words_of(text: str) -> tuple[str, ...]:

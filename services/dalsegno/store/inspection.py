@@ -14,7 +14,7 @@ from dalsegno.store.records import AttemptRow, CheckpointRow, JournalChange, Tas
 from dalsegno.store.rows import attempt_row, checkpoint_row, execution_row, task_row
 from dalsegno.store.statements import NOW
 from dalsegno.store.store import Queries, Store, StoreOutdated
-from dalsegno.store.tables import ATTEMPTS, CLOCK, DISCARDS, EXECUTIONS, MESSAGES, METADATA, SESSIONS
+from dalsegno.store.tables import ATTEMPTS, CLOCK, DISCARDS, ENGINES, EXECUTIONS, MESSAGES, METADATA, SESSIONS
 from dalsegno.store.texts import Record, resolve
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.codec import Texts, encode_changes
@@ -177,6 +177,8 @@ def diagnose(connection: sa.Connection) -> Iterator[str]:
     for table in METADATA.sorted_tables:
         count = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
         yield f"{table.name}: {count:,} rows"
+    living = connection.execute(sa.select(ENGINES.c.number).where(~ENGINES.c.ended).order_by(ENGINES.c.number))
+    yield f"engines that have not ended: {', '.join(str(row.number) for row in living) or 'none'}"
     clock_s = time.time()
     if connection.dialect.name == "postgresql":
         clock_s = connection.exec_driver_sql(NOW).scalar_one()

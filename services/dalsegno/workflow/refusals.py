@@ -283,6 +283,10 @@ class Unavailable(Passing):
     reason = "UNAVAILABLE"
 
 
+class NotBegun(Unavailable):
+    """Something that is needed cannot be reached, and nothing was done: whoever asks may ask somebody else."""
+
+
 class PermissionDenied(Refusal):
     """The caller may not do this, or a token is not valid."""
 

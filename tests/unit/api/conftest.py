@@ -69,7 +69,7 @@ async def front() -> AsyncIterator[Front]:
     store = MemoryStore()
     engine = Engine(EngineSettings(listen="127.0.0.1:0", grace_s=0.5), store, is_only_engine=True)
     await engine.start()
-    api = Api(ApiSettings(listen="127.0.0.1:0", engine=f"127.0.0.1:{engine.port}", grace_s=0.5), store)
+    api = Api(ApiSettings(listen="127.0.0.1:0", engines=(f"127.0.0.1:{engine.port}",), grace_s=0.5), store)
     await api.start()
     address = f"127.0.0.1:{api.port}"
     async with grpc.aio.insecure_channel(address) as channel:

@@ -9,8 +9,12 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from dalsegno.api.writes import FURTHER_LEAST, TOGETHER_BYTES, Writes
+from dalsegno.api.homes import Homes
+from dalsegno.api.lanes import FURTHER_LEAST, TOGETHER_BYTES
+from dalsegno.api.writes import Writes
+from dalsegno.rpc.peers import Peers
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import engine_service_pb2_grpc
 from dalsegno.v1 import execution_service_pb2 as public
@@ -78,6 +82,13 @@ class Caller:
         return asyncio.create_task(self._writes.submit("start_execution", request, Context(), kind))
 
 
+async def serving() -> health.aio.HealthServicer:
+    """Return the health of a server that is ready."""
+    told = health.aio.HealthServicer()
+    await told.set("", health_pb2.HealthCheckResponse.SERVING)
+    return told
+
+
 @pytest_asyncio.fixture
 async def engine() -> AsyncIterator[Engine]:
     """An engine, which ends with the test."""
@@ -89,12 +100,14 @@ async def caller(engine: Engine) -> AsyncIterator[Caller]:
     """Writes to the engine."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
     engine_service_pb2_grpc.add_EngineServiceServicer_to_server(engine, server)
+    health_pb2_grpc.add_HealthServicer_to_server(await serving(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.max_send_message_length", -1)])
-    yield Caller(Writes(channel))
+    engines = Peers("engine", [f"127.0.0.1:{port}"])
+    await engines.start()
+    yield Caller(Writes(engines, Homes()))
     engine.may_answer.set()
-    await channel.close()
+    await engines.stop()
     await server.stop(None)
 
 

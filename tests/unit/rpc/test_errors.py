@@ -52,6 +52,7 @@ EVERY_REFUSAL = [
     (refusals.TooLarge("input", 5_000_000, 4 * 1024 * 1024), CODE.RESOURCE_EXHAUSTED),
     (refusals.Overloaded("try later"), CODE.RESOURCE_EXHAUSTED),
     (refusals.Unavailable("no engine"), CODE.UNAVAILABLE),
+    (refusals.NotBegun("the engine is stopping"), CODE.UNAVAILABLE),
     (refusals.PermissionDenied("the token is not genuine"), CODE.PERMISSION_DENIED),
     (refusals.SignatureMissing("the callback is not signed"), CODE.PERMISSION_DENIED),
     (refusals.SignatureInvalid("the signature is not genuine"), CODE.PERMISSION_DENIED),

@@ -40,7 +40,7 @@ from dalsegno.store.outages import is_outage
 from dalsegno.store.store import Store, StoreConflict, StoreUnreachable, Transaction
 from dalsegno.workflow.events import Poisoned
 from dalsegno.workflow.outside import Given
-from dalsegno.workflow.refusals import NotFound, Overloaded, Refusal, Unavailable
+from dalsegno.workflow.refusals import NotBegun, NotFound, Overloaded, Refusal, Unavailable
 from dalsegno.workflow.scope import Suspended
 
 WORKS_MAX = 500
@@ -149,11 +149,11 @@ class Conductor:
         self._wake()
 
     def request(self, work: Work) -> None:
-        """Add a work that a client waits for. Raises Overloaded or Unavailable."""
+        """Add a work that a client waits for. Raises Overloaded or NotBegun."""
         if self._stopping:
-            raise Unavailable("the engine is stopping")
+            raise NotBegun("the engine is stopping")
         if self.is_store_lost:
-            raise Unavailable("the store cannot be written at present")
+            raise NotBegun("the store cannot be written at present")
         if len(self._queue) >= QUEUE_MAX and sum(each.is_request for each in self._queue) >= QUEUE_MAX:
             raise Overloaded(f"{len(self._queue)} events wait to be stored; try again later")
         self.put(work)
