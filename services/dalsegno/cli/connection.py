@@ -19,6 +19,7 @@ from dalsegno.cli.references import References, completed
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.cli.retries import RETRY_S as RETRY_S
 from dalsegno.rpc.channel import ACTOR_KEY, open_channel, was_never_sent
+from dalsegno.rpc.peers import addresses_of
 from dalsegno.v1 import (
     action_service_pb2_grpc,
     environment_service_pb2_grpc,
@@ -74,7 +75,8 @@ async def connect(address: str, *, is_private: bool = False) -> AsyncIterator[Co
     """Yield a connection to the server at `address`, HOST:PORT."""
     check_address(address)
     COMMAND.address = address
-    async with open_channel(address) as channel:
+    several = len(await addresses_of(address)) > 1  # a single server answers reads also when it is not ready
+    async with open_channel(address, balanced=several) as channel:
         COMMAND.is_connected = lambda: channel.get_state() is grpc.ChannelConnectivity.READY
         yield Connection(address, channel, is_private=is_private)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 
 import grpc
@@ -44,9 +45,21 @@ _OPTIONS: list[tuple[str, int | str]] = [
 ]
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """Return a channel to `host:port` or `unix:/path`. It connects at its first use, and reconnects by itself."""
-    return grpc.aio.insecure_channel(address, options=_OPTIONS)
+_BALANCED: list[tuple[str, int | str]] = [
+    (
+        "grpc.service_config",
+        json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}),
+    )
+]
+"""Calls go in turn to the addresses of a name whose servers say that they are ready."""
+
+
+def open_channel(address: str, *, balanced: bool = False) -> grpc.aio.Channel:
+    """Return a channel to `host:port` or `unix:/path`. It connects at its first use, and reconnects by itself.
+
+    `balanced`: the name has several addresses, with a server at each.
+    """
+    return grpc.aio.insecure_channel(address, options=_OPTIONS + _BALANCED if balanced else _OPTIONS)
 
 
 def call_metadata() -> tuple[tuple[str, str], ...]:

@@ -160,7 +160,8 @@ class Peers:
 
     def told(self) -> str:
         """Return which peers are not ready, and why; empty if all are."""
-        return "; ".join(f"the {self._kind} at {each.address}: {each.told}" for each in self._unready())
+        unready = [each for each in self if each.rank is not Standing.READY]
+        return "; ".join(f"the {self._kind} at {each.address}: {each.told or 'no answer yet'}" for each in unready)
 
     @property
     def is_ready(self) -> bool:

@@ -30,3 +30,41 @@ async def test_a_distant_server_is_reached_by_the_first_attempt() -> None:
     finally:
         await server.stop(None)
     assert (answer.status, distant.connections) == (health_pb2.HealthCheckResponse.SERVING, 1)
+
+
+async def test_the_servers_of_a_name_are_called_in_turn() -> None:
+    """A name with several addresses: calls go in turn to the servers that say that they are ready."""
+    told = (health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING)
+    servers, healths, ports = [], [], []
+    for status in told:
+        servicer = health.aio.HealthServicer()
+        await servicer.set("", told[0])
+        await servicer.set("which", status)
+        server = grpc.aio.server()
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        ports.append(server.add_insecure_port("127.0.0.1:0"))
+        await server.start()
+        servers.append(server)
+        healths.append(servicer)
+    async with open_channel("ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports), balanced=True) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            health_pb2.HealthCheckRequest.SerializeToString,
+            health_pb2.HealthCheckResponse.FromString,
+        )
+
+        async def ask() -> set[int]:
+            request = health_pb2.HealthCheckRequest(service="which")
+            return {(await check(request, timeout=5, wait_for_ready=True)).status for _ in range(10)}
+
+        async with asyncio.timeout(10):
+            while await ask() != set(told):
+                pass
+            await healths[0].set("", told[1])
+            while await ask() != {told[1]}:
+                pass
+            await servers[1].stop(None)
+            await healths[0].set("", told[0])
+            while await ask() != {told[0]}:
+                pass
+    await servers[0].stop(None)
