@@ -163,7 +163,8 @@ def test_ctrl_c_on_a_write_tells_what_is_not_known(api: Any, type_command: Type)
 def test_ctrl_c_on_what_was_never_sent_tells_nothing(type_command: Type) -> None:
     """A write that was not sent and a read print nothing."""
     for words in (["start", "w"], ["list"]):
-        interrupt_when(lambda: True)
+        COMMAND.reset()
+        interrupt_when(lambda: COMMAND.address)
         ended = type_command(*words, "-s", NOWHERE)
         assert (ended.exit_code, ended.err) == (130, "")
 
