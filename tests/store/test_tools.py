@@ -41,6 +41,7 @@ def _alter(store: SqlStore, statement: str) -> None:
             "task e1.1: state is 'RUNNING'",
         ),
         ("UPDATE executions SET active_count = 5 WHERE id = 'e2'", "execution e2: active_count is 5"),
+        ("UPDATE tasks SET ended_at = 1 WHERE execution_id = 'e1' AND number = 1", "task e1.1: ended_at is 1"),
         ("UPDATE attempts SET accepted = false WHERE execution_id = 'e1' AND task = 2", "attempt e1.2.0.1: accepted"),
         ("DELETE FROM attempts WHERE execution_id = 'e2'", "attempt e2.1.0.1: has no row"),
         ("DELETE FROM tasks WHERE execution_id = 'e2'", "task e2.1: has no row"),
@@ -90,6 +91,8 @@ def test_doctor_finds_a_discard_that_nobody_removes(
     """What is discarded and not yet removed has a message that removes it; without one it is told."""
     url, store = database
     _alter(store, "INSERT INTO discards (execution_id, first, last, root_id) VALUES ('e1', 0, 1, 'e1')")
+    with store.write() as transaction:
+        transaction.add_messages([NewMessage("m2", "e2", RemovalDue(), 1e12)])  # it removes something else
     assert main(["--database", url, "doctor"]) == 1
     assert "! 1 ranges of discarded tasks are not removed" in capsys.readouterr().out
     with store.write() as transaction:
@@ -130,6 +133,7 @@ def test_backup_is_a_store_of_its_own(empty_sqlite: str, tmp_path: Path, capsys:
     save_each(store, live_through_everything("e1"))
     target = tmp_path / "copy.db"
     assert main(["--database", empty_sqlite, "backup", str(target)]) == 0
+    assert f"copied to {target}" in capsys.readouterr().out
     save(store, start("e2"))
     assert main(["--database", empty_sqlite, "backup", str(target)]) == 2
     assert "exists already" in capsys.readouterr().err

@@ -463,7 +463,7 @@ class Snapshot:
         return dict(sorted(self._tables().engines.items()))
 
     def held_counts(self) -> dict[str, int]:
-        return {session_id: len(held) for session_id, held in self._tables().held.items() if held and session_id}
+        return {session_id: len(held) for session_id, held in self._tables().held.items()}
 
     def setting(self, key: str) -> str | None:
         return self._tables().settings.get(key)
