@@ -33,7 +33,7 @@ def test_a_copy_that_fails_leaves_no_file(empty_sqlite: str, tmp_path: Path) -> 
     database = Path(empty_sqlite.removeprefix("sqlite:///"))
     database.write_bytes(database.read_bytes()[:20_000])
     target = tmp_path / "copy.db"
-    with pytest.raises(Exception, match="malformed|not a database"):
+    with pytest.raises(Exception, match=r"malformed|not a database"):
         store.backup(target)
     assert not target.exists()
     store.close()
