@@ -14,6 +14,7 @@ from dalsegno.store.hidden import SHOWN_EXECUTIONS, first_sequence, shown_entrie
 from dalsegno.store.journals import bytes_in_messages, changes_of, first_changes, number_changes
 from dalsegno.store.listing import Listing, Order, columns, conditions, read_record
 from dalsegno.store.pages import PAGE_BYTES_MAX
+from dalsegno.store.places import ByPlace
 from dalsegno.store.records import (
     AttemptRow,
     CheckpointRow,
@@ -65,9 +66,6 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_TASK, AttemptS
 
 Place = TypeVar("Place")
 
-_PLACES = 200
-"""How many rows are looked up at once by keys of several columns."""
-
 _JOURNAL_ROWS = 20
 """How many rows of a journal are read at once."""
 
@@ -84,8 +82,9 @@ _WITH_TEXT = DEFINITIONS.join(DOCUMENTS, DOCUMENTS.c.id == DEFINITIONS.c.documen
 
 # Statements that waiting clients need all the time are built once.
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
-_EXECUTIONS_OF = sa.select(*(EXECUTIONS.c[field.name] for field in fields(ExecutionRow))).where(
-    EXECUTIONS.c.id.in_(_IDS), SHOWN_EXECUTIONS
+_EXECUTIONS_OF, _EXECUTIONS_WITHOUT_VALUES = (
+    sa.select(*columns(ExecutionRow, EXECUTIONS, full)).where(EXECUTIONS.c.id.in_(_IDS), SHOWN_EXECUTIONS)
+    for full in (True, False)
 )
 _STANDINGS = sa.select(EXECUTIONS.c.id, EXECUTIONS.c.state, EXECUTIONS.c.active_count, EXECUTIONS.c.revision).where(
     EXECUTIONS.c.id.in_(_IDS), SHOWN_EXECUTIONS
@@ -107,13 +106,11 @@ _READY_ATTEMPTS = sa.select(ATTEMPTS.c.execution_id).where(
 _WITH_READY = sa.select(EXECUTIONS.c.id).where(EXECUTIONS.c.id.in_(_IDS), _READY_ATTEMPTS.exists())
 _SHOWN_TASKS = shown_tasks(TASKS.c.execution_id, TASKS.c.number)
 _SHOWN_ATTEMPTS = shown_tasks(ATTEMPTS.c.execution_id, ATTEMPTS.c.task)
-_KEYS: sa.BindParameter[Any] = sa.bindparam("places", expanding=True)
-# These are made once, because making one takes longer than what it asks for a batch of completions.
-_TASKS_OF = sa.select(*columns(TaskRow, TASKS, False)).where(
-    sa.tuple_(TASKS.c.execution_id, TASKS.c.number).in_(_KEYS), _SHOWN_TASKS
+_TASKS_OF = ByPlace(
+    sa.select(*columns(TaskRow, TASKS, False)).where(_SHOWN_TASKS), TASKS.c.execution_id, TASKS.c.number
 )
-_ATTEMPTS_OF = sa.select(*columns(AttemptRow, ATTEMPTS, True)).where(
-    sa.tuple_(ATTEMPTS.c.execution_id, *_ATTEMPT_KEY).in_(_KEYS), _SHOWN_ATTEMPTS
+_ATTEMPTS_OF = ByPlace(
+    sa.select(*columns(AttemptRow, ATTEMPTS, True)).where(_SHOWN_ATTEMPTS), ATTEMPTS.c.execution_id, *_ATTEMPT_KEY
 )
 _TASK_COUNTS = (
     sa.select(TASKS.c.execution_id, TASKS.c.state, sa.func.count())
@@ -182,9 +179,10 @@ class SqlQueries:
 
     def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
         rows: list[ExecutionRow] = []
+        statement = _EXECUTIONS_OF if full else _EXECUTIONS_WITHOUT_VALUES
         for ids in _chunks(list(execution_ids)):
-            rows += (ExecutionRow(*row) for row in self._connection.execute(_EXECUTIONS_OF, {"ids": ids}))
-        return {row.id: fill(self._connection, row) if full else without_values(row) for row in rows}
+            rows += (ExecutionRow(*row) for row in self._connection.execute(statement, {"ids": ids}))
+        return {row.id: fill(self._connection, row) if full else row for row in rows}
 
     def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:
         found: list[str] = []
@@ -276,11 +274,8 @@ class SqlQueries:
         return found
 
     def tasks_of(self, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], TaskRow]:
-        found: dict[tuple[str, int], TaskRow] = {}
-        for some in _chunks(list(places), _PLACES):
-            rows = (TaskRow(*row) for row in self._connection.execute(_TASKS_OF, {"places": some}))
-            found.update(((row.execution_id, row.number), row) for row in rows)
-        return found
+        rows = (TaskRow(*row) for row in _TASKS_OF.rows(self._connection, places))
+        return {(row.execution_id, row.number): row for row in rows}
 
     def leading_attempts(self, execution_id: str, numbers: Collection[int]) -> dict[int, AttemptRow]:
         source = ATTEMPTS.join(
@@ -350,10 +345,8 @@ class SqlQueries:
         return fill(self._connection, row) if row is not None else None
 
     def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
-        found: list[AttemptRow] = []
-        for some in _chunks([(execution_id, *key) for execution_id, key in places], _PLACES):
-            found += (AttemptRow(*row) for row in self._connection.execute(_ATTEMPTS_OF, {"places": some}))
-        return [fill(self._connection, row) for row in found]
+        rows = _ATTEMPTS_OF.rows(self._connection, ((execution_id, *key) for execution_id, key in places))
+        return [fill(self._connection, AttemptRow(*row)) for row in list(rows)]
 
     def attempt_count(self, execution_id: str, chosen: Filter) -> int:
         where = [ATTEMPTS.c.execution_id == execution_id, _SHOWN_ATTEMPTS]
