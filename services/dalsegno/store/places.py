@@ -24,7 +24,7 @@ class ByPlace:
         places: sa.BindParameter[Any] = sa.bindparam("places", expanding=True)
         self._for_others = statement.where(sa.tuple_(*key).in_(places))
 
-    def rows(self, connection: sa.Connection, places: Iterable[tuple[Any, ...]]) -> Iterator[sa.Row[Any]]:
+    def rows(self, connection: sa.Connection, places: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         """Yield those rows that exist, each once, in no order."""
         places = list(dict.fromkeys(places))
         is_sqlite = connection.dialect.name == "sqlite"

@@ -55,7 +55,6 @@ from dalsegno.store.texts import (
     fill,
     referenced_digests,
     row_bytes,
-    without_values,
 )
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import decode_changes
