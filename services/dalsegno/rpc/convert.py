@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dalsegno.v1 import definition_pb2, execution_pb2
+from dalsegno.workflow.changes import Signature
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, TooLarge, Violation
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, Value, byte_length, checked
 
@@ -27,6 +28,13 @@ REQUESTS_KEPT_S = 24 * 3600.0
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID_NUMBER = re.compile(r"[0-9]{1,9}")
 _LABEL = re.compile(r"[A-Za-z0-9._/-]{1,63}")
+
+SIGNATURE_SCHEMES = {
+    Signature.NONE: execution_pb2.SIGNATURE_SCHEME_UNSPECIFIED,
+    Signature.STANDARD_WEBHOOKS: execution_pb2.SIGNATURE_SCHEME_STANDARD_WEBHOOKS,
+    Signature.GITHUB: execution_pb2.SIGNATURE_SCHEME_GITHUB,
+}
+
 _LATEST_S = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 

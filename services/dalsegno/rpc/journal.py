@@ -231,6 +231,9 @@ def _set_attempt(
             moved.executor_id = change.executor_id
             moved.delegated = change.delegated
             moved.alias = change.alias
+            moved.signature = convert.SIGNATURE_SCHEMES[change.signature]
+            if change.heartbeat_timeout_s is not None:
+                moved.heartbeat_timeout.CopyFrom(convert.duration(change.heartbeat_timeout_s))
             if (deadline := convert.timestamp(change.deadline_s)) is not None:
                 moved.deadline.CopyFrom(deadline)
 

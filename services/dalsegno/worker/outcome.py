@@ -6,11 +6,6 @@ from dalsegno.actions.action import ActionCancelled, ActionFailed, Delegated
 from dalsegno.actions.plain import plain
 from dalsegno.rpc import convert
 from dalsegno.rpc.field_checks import wrong_fields
-from dalsegno.v1.execution_pb2 import (
-    SIGNATURE_SCHEME_GITHUB,
-    SIGNATURE_SCHEME_STANDARD_WEBHOOKS,
-    SIGNATURE_SCHEME_UNSPECIFIED,
-)
 from dalsegno.v1.executor_service_pb2 import (
     TASK_OUTCOME_CANCELLED,
     TASK_OUTCOME_DELEGATED,
@@ -22,12 +17,6 @@ from dalsegno.v1.executor_service_pb2 import (
 )
 from dalsegno.workflow.changes import Signature
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, byte_length, checked, encode
-
-_SCHEMES = {
-    Signature.NONE: SIGNATURE_SCHEME_UNSPECIFIED,
-    Signature.STANDARD_WEBHOOKS: SIGNATURE_SCHEME_STANDARD_WEBHOOKS,
-    Signature.GITHUB: SIGNATURE_SCHEME_GITHUB,
-}
 
 ERROR_CHARACTERS_MAX = 65_536
 PROGRESS_CHARACTERS_MAX = 1_000
@@ -55,9 +44,8 @@ def describe_result(returned: object) -> TaskDone:
 def _describe_delegated(delegated: Delegated) -> TaskDone:
     """Return the outcome of an action that a third party completes; a failure with the reason if it cannot be sent."""
     try:
-        done = TaskDone(
-            outcome=TASK_OUTCOME_DELEGATED, alias=delegated.alias, signature=_SCHEMES[Signature(delegated.signature)]
-        )
+        scheme = convert.SIGNATURE_SCHEMES[Signature(delegated.signature)]
+        done = TaskDone(outcome=TASK_OUTCOME_DELEGATED, alias=delegated.alias, signature=scheme)
         if delegated.completion_timeout_s is not None:
             done.completion_timeout.CopyFrom(convert.duration(delegated.completion_timeout_s))
         if delegated.heartbeat_timeout_s is not None:

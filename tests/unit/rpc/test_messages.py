@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from dalsegno.rpc import messages
+from dalsegno.rpc.convert import duration
 from dalsegno.rpc.journal import TEXT_BYTES, Named, change_message, entry_of, task_numbers
 from dalsegno.rpc.messages import Awaited
 from dalsegno.store.records import AttemptRow, DefinitionRow, EnvironmentRow, ExecutionRow, JournalChange, TaskRow
@@ -432,6 +433,21 @@ def test_an_item_is_told_only_of_tasks_that_have_items() -> None:
 
     assert (with_items.HasField("item"), with_items.item) == (True, 0)
     assert not without.HasField("item")
+
+
+def test_a_delegated_attempt_tells_when_it_must_be_heard_and_how_its_callbacks_are_signed() -> None:
+    """A change that sets neither has no time and no scheme."""
+    key, state = (17, 0, 1), AttemptState.RUNNING
+    delegated = changes.AttemptMoved(
+        key=key, state=state, delegated=True, heartbeat_timeout_s=2.5, signature=changes.Signature.GITHUB
+    )
+    told, untold = (
+        change_message(ID, JournalChange(5, 1.0, "", "", "task_done", change), {}, {}).attempt_moved
+        for change in (delegated, changes.AttemptMoved(key=key, state=state))
+    )
+    assert (told.heartbeat_timeout, told.signature) == (duration(2.5), execution_pb2.SIGNATURE_SCHEME_GITHUB)
+    assert not untold.HasField("heartbeat_timeout")
+    assert untold.signature == execution_pb2.SIGNATURE_SCHEME_UNSPECIFIED
 
 
 def test_names_are_asked_for_only_where_they_are_told() -> None:

@@ -173,7 +173,9 @@ def _attempt(plan: ReportPlan, batch: Batch, name: str) -> tuple[Execution, Atte
 
 def _signed(request: NamesAction) -> execution_pb2.SignedBody | None:
     """Return the signed callback of a request; None if it has none."""
-    if isinstance(request, actions.CompleteActionRequest | actions.HeartbeatActionRequest):
+    if isinstance(
+        request, actions.CompleteActionRequest | actions.UpdateActionRequest | actions.HeartbeatActionRequest
+    ):
         return request.signed if request.HasField("signed") else None
     return None
 

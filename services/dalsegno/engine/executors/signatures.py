@@ -9,6 +9,7 @@ import base64
 import binascii
 import hmac
 
+from dalsegno.rpc.convert import SIGNATURE_SCHEMES
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.changes import Signature
 from dalsegno.workflow.refusals import SignatureInvalid, SignatureMissing
@@ -22,11 +23,7 @@ ID_CHARACTERS_MAX = 255
 SIGNATURE_CHARACTERS_MAX = 4_096
 
 
-SCHEMES: dict[int, Signature] = {
-    execution_pb2.SIGNATURE_SCHEME_UNSPECIFIED: Signature.NONE,
-    execution_pb2.SIGNATURE_SCHEME_STANDARD_WEBHOOKS: Signature.STANDARD_WEBHOOKS,
-    execution_pb2.SIGNATURE_SCHEME_GITHUB: Signature.GITHUB,
-}
+SCHEMES: dict[int, Signature] = {scheme: signature for signature, scheme in SIGNATURE_SCHEMES.items()}
 
 _NOT_GENUINE = "the signature of the callback is not genuine"
 
