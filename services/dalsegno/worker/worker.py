@@ -31,6 +31,7 @@ from dalsegno.actions.limits import Limits
 from dalsegno.actions.registry import AnyAction, Registry, actions_of
 from dalsegno.rpc import logs
 from dalsegno.rpc.channel import open_channel
+from dalsegno.rpc.convert import LABELS_MAX
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import Server
 from dalsegno.worker import isolation
@@ -104,6 +105,11 @@ class Worker:
                 raise ValueError(f"the engine {each!r} is not of the form host:port")
         if unknown := self._limits.keys() - {each.name for each in self._registry}:
             raise ValueError(f"a limit for {', '.join(sorted(unknown))}, which the worker does not serve")
+        has_limits = any(limits != Limits() for limits in self._limits.values())
+        if len(self._labels) > LABELS_MAX - has_limits:  # a session with limits has one more: see _open_sessions
+            raise ValueError(
+                f"{len(self._labels)} labels: a worker has at most {LABELS_MAX}, one less if an action of it has limits"
+            )
         isolation.check(self._registry)
         if self._slots < 1 or self._threads < 1:
             raise ValueError("slots and threads must be at least 1")

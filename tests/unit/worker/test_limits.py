@@ -154,6 +154,15 @@ async def test_the_limits_of_a_worker_replace_those_of_an_action(engine: Engine)
         Worker(quick, limits={"free.slow": Limits(1)})
 
 
+def test_a_worker_has_no_more_labels_than_an_engine_takes() -> None:
+    """An engine takes 64, and the session of an action with limits has one more than the worker."""
+    labels = {f"label-{number}": "x" for number in range(64)}
+    Worker(quick, labels=labels)
+    for actions, many in (((quick,), labels | {"more": "x"}), ((quick, sleep), labels)):
+        with pytest.raises(ValueError, match=f"{len(many)} labels: a worker has at most 64, one less if"):
+            Worker(*actions, labels=many)
+
+
 @pytest.mark.parametrize("wrong", [{"concurrency": 0}, {"rate": "10"}, {"rate": "0/s"}, {"rate": "ten/s"}])
 def test_a_limit_that_is_none_is_refused(wrong: dict[str, object]) -> None:
     """The error names the action."""
