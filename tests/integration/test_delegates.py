@@ -455,7 +455,8 @@ async def test_a_signature_that_was_asked_for_is_required(system: System) -> Non
             )
             await beat(system, **way, signed=standard(b"", run.signing_key))
             for state in (execution_pb2.ACTION_STATE_PAUSED, execution_pb2.ACTION_STATE_RUNNING):
-                update = actions.UpdateActionRequest(**way, state=state, signed=standard(b"", run.signing_key))
+                update = actions.UpdateActionRequest(**way, state=state)
+                update.signed.CopyFrom(standard(b"", run.signing_key))
                 updated = await system.actions.UpdateAction(update, timeout=CALL_S)
                 assert updated.action_execution.state == state
         await beat(system, action_execution_id=found.id)
