@@ -162,6 +162,12 @@ async def beat(system: System, **fields: Any) -> None:
     await system.actions.HeartbeatAction(actions.HeartbeatActionRequest(**fields), timeout=CALL_S)
 
 
+async def update(system: System, state: execution_pb2.ActionState.ValueType, **named: Any) -> None:
+    request = actions.UpdateActionRequest(state=state, **named)
+    updated = await system.actions.UpdateAction(request, timeout=CALL_S)
+    assert updated.action_execution.state == state
+
+
 async def refused(call: Awaitable[Any]) -> Failure:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
@@ -397,14 +403,9 @@ async def test_a_paused_delegate_need_not_be_heard(system: System) -> None:
     async with delegating(system, heartbeat_timeout=Duration(seconds=1)):
         execution_id = await ask(system, "test.ask")
         found = await waiting(system, execution_id)
-
-        async def update(state: execution_pb2.ActionState.ValueType) -> None:
-            request = actions.UpdateActionRequest(action_execution_id=found.id, state=state)
-            await system.actions.UpdateAction(request, timeout=CALL_S)
-
-        await update(execution_pb2.ACTION_STATE_PAUSED)
+        await update(system, execution_pb2.ACTION_STATE_PAUSED, action_execution_id=found.id)
         await asyncio.sleep(2.2)
-        await update(execution_pb2.ACTION_STATE_RUNNING)
+        await update(system, execution_pb2.ACTION_STATE_RUNNING, action_execution_id=found.id)
         await asyncio.sleep(0.6)
         await beat(system, action_execution_id=found.id)
         await complete(system, action_execution_id=found.id, result="5")
@@ -439,8 +440,8 @@ async def test_a_signature_that_was_asked_for_is_required(system: System) -> Non
         run = executor.received[0]
         body = b'{"approved": true}'
         for way in ({"alias": "signed"}, {"task_token": run.task_token}):
-            update = actions.UpdateActionRequest(**way, state=execution_pb2.ACTION_STATE_PAUSED)
-            for call in (complete(system, **way), beat(system, **way), system.actions.UpdateAction(update)):
+            paused, runs = execution_pb2.ACTION_STATE_PAUSED, execution_pb2.ACTION_STATE_RUNNING
+            for call in (complete(system, **way), beat(system, **way), update(system, paused, **way)):
                 failure = await refused(call)
                 assert (failure.code, failure.reason) == (grpc.StatusCode.PERMISSION_DENIED, "SIGNATURE_MISSING")
             old = standard(body, run.signing_key, at_s=1_700_000_000)
@@ -454,11 +455,8 @@ async def test_a_signature_that_was_asked_for_is_required(system: System) -> Non
                 "SIGNATURE_MISSING"
             )
             await beat(system, **way, signed=standard(b"", run.signing_key))
-            for state in (execution_pb2.ACTION_STATE_PAUSED, execution_pb2.ACTION_STATE_RUNNING):
-                update = actions.UpdateActionRequest(**way, state=state)
-                update.signed.CopyFrom(standard(b"", run.signing_key))
-                updated = await system.actions.UpdateAction(update, timeout=CALL_S)
-                assert updated.action_execution.state == state
+            for state in (paused, runs):
+                await update(system, state, **way, signed=standard(b"", run.signing_key))
         await beat(system, action_execution_id=found.id)
         for _ in range(2):
             signed = standard(body, run.signing_key)
