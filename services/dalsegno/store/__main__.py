@@ -8,11 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from dalsegno.store.inspection import check, diagnose
 from dalsegno.store.opening import DATABASE_URL, open_store
-from dalsegno.store.sql import SqlStore
+from dalsegno.store.sql import SqlStore, file_path
 from dalsegno.store.store import StoreOutdated, StoreUnreachable
 
 Tool = Callable[[SqlStore, argparse.Namespace], int]
@@ -67,8 +65,8 @@ def _add_tool(
 def _refuse_missing_file(url: str | None) -> None:
     """Refuse a SQLite file that does not exist: its name is mistyped, and SQLite would create an empty one."""
     url = url or os.environ.get(DATABASE_URL, "")
-    if url.startswith("sqlite:") and not Path(sa.make_url(url).database or "").exists():
-        raise ValueError(f"{sa.make_url(url).database} does not exist: check the path; `upgrade` creates a new store")
+    if url.startswith("sqlite:") and not file_path(url).exists():
+        raise ValueError(f"{file_path(url)} does not exist: check the path; `upgrade` creates a new store")
 
 
 def _upgrade(store: SqlStore, _: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -58,11 +57,3 @@ def end_engine(connection: sa.Connection, statements: Statements, number: int, *
 def connection_name(number: int) -> str:
     """Return the name by which the database knows the connections on which an engine writes."""
     return f"dalsegno engine {number}"
-
-
-def name_connections(engine: sa.Engine, name: str) -> None:
-    """Give all later connections this name."""
-
-    @sa.event.listens_for(engine, "do_connect")
-    def give_name(_dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]) -> None:
-        parameters["application_name"] = name

@@ -54,6 +54,7 @@ from dalsegno.store.rows import (
     TASK_FIXED,
 )
 from dalsegno.store.snapshot import Message, Snapshot, Tables, is_hidden
+from dalsegno.store.stalls import NO_STALL, Stall
 from dalsegno.store.store import Queries, StoreConflict, Transaction
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_changes, encode_event
@@ -121,6 +122,9 @@ class MemoryStore:
             if row is not None:
                 transaction.put_engine(replace(row, ended=True))
         return True
+
+    def stall(self) -> Stall:
+        return NO_STALL
 
     def is_available(self) -> bool:
         return True

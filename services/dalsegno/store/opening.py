@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from dalsegno.store.address import read_address
 from dalsegno.store.memory import MemoryStore
-from dalsegno.store.sql import SqlStore, driver_url
+from dalsegno.store.sql import SqlStore, file_path
 from dalsegno.store.store import Store
 
 DATABASE_URL = "DALSEGNO_DATABASE_URL"
@@ -37,9 +38,9 @@ def file_of(url: str) -> Path | None:
     """Return the path of a SQLite store, without symbolic links. None for any other store."""
     if not url.startswith("sqlite:"):
         return None
-    return Path(str(driver_url(url).database)).resolve()
+    return file_path(url).resolve()
 
 
 def address_of(url: str) -> str:
-    """Return the URL of a database without its password."""
-    return driver_url(url).set(password=None).render_as_string()
+    """Return the URL of a PostgreSQL database without its password."""
+    return read_address(url).shown

@@ -9,6 +9,12 @@ import sqlalchemy as sa
 
 from dalsegno.store.store import StoreDamaged, StoreUnreachable
 
+_READ_ONLY = "25006"
+"""PostgreSQL's error of what it takes for no bad statement: the server is a standby, or was made read-only."""
+
+_ROLLED_BACK = "40"
+"""PostgreSQL's class of errors of transactions that met: deadlocks and failed serializations. Another try succeeds."""
+
 
 def is_outage(error: BaseException) -> bool:
     """Return whether the error is an outage, and not caused by the statement."""
@@ -19,6 +25,11 @@ def is_outage(error: BaseException) -> bool:
     cause = _cause(error)
     if _is_damage(cause):
         return True
+    state = getattr(cause, "sqlstate", None) or ""
+    if state == _READ_ONLY:
+        return True
+    if state.startswith(_ROLLED_BACK):
+        return False
     names = {kind.__name__ for kind in type(cause).__mro__}
     is_postgres = type(cause).__module__.startswith("psycopg")
     return "OperationalError" in names or (is_postgres and "InterfaceError" in names)

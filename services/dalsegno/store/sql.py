@@ -8,19 +8,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from dalsegno.store.engines import connection_name, end_engine, name_connections, register_engine
+from dalsegno.store.address import Address, read_address
+from dalsegno.store.engines import connection_name, end_engine, register_engine
 from dalsegno.store.files import FILE_MODE, EngineLock, prepare_file
 from dalsegno.store.migrate import check_tables, upgrade
 from dalsegno.store.outages import is_outage, outage_of
 from dalsegno.store.queries import SqlQueries
+from dalsegno.store.stalls import Phase, Stall, Stalls
 from dalsegno.store.statements import Statements
 from dalsegno.store.store import Queries, Transaction
 from dalsegno.store.transaction import SqlTransaction
+
+if TYPE_CHECKING:
+    from dalsegno.store.postgres import Pools
 
 _BUSY_S = 30.0
 """How long SQLite waits for the transaction of another process before it writes."""
@@ -37,8 +42,9 @@ class SqlStore:
     ) -> None:
         """`clock` gives the store's time; None: PostgreSQL's own clock, and with SQLite this machine's."""
         self._clock = clock
-        self._url = driver_url(url)
-        self._is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._is_sqlite = url.startswith("sqlite:")
+        self._stalls = Stalls()
+        self._pools: Pools | None = None
         self._statements = Statements("sqlite" if self._is_sqlite else "postgresql")
         self._read_only = read_only
         self._writing = threading.Lock()
@@ -48,26 +54,19 @@ class SqlStore:
         # What an engine writes beside its batches, which may take long or wait for other engines.
         self._beside: sa.Engine | None = None
         if self._is_sqlite:
-            self._writer, self._reader = _sqlite_engine(self._url, 1, True), _sqlite_engine(self._url, readers, False)
+            path = file_path(url)
+            self._name, self._file = f"sqlite:///{path}", path.resolve()
+            self._writer, self._reader = _sqlite_engine(path, 1, True), _sqlite_engine(path, readers, False)
         else:
-            self._writer, self._reader = (
-                _postgres_engine(self._url, 1, True),
-                _postgres_engine(self._url, readers, False),
-            )
+            address = read_address(url)
+            self._name = address.shown
+            pools = self._pools = _open_pools(address, self._stalls)
+            self._writer = pools.open(1, writes=True, wait_s=_BUSY_S, is_measured=True)
+            self._reader = pools.open(readers, writes=False, wait_s=_READER_WAITS_S)
         self._driver_errors = (self._writer.dialect.loaded_dbapi.Error,)
         if self._is_sqlite and not read_only:
             with self._opening():
                 prepare_file(self._file)
-
-    @property
-    def _name(self) -> str:
-        """The name of the database, as it was given, without its password."""
-        return self._url.set(drivername=self._url.get_backend_name()).render_as_string()
-
-    @property
-    def _file(self) -> Path:
-        """The path of the SQLite file, without symbolic links."""
-        return Path(str(self._url.database)).resolve()
 
     @contextmanager
     def _reaching(self, purpose: str) -> Iterator[None]:
@@ -98,14 +97,25 @@ class SqlStore:
         if self._read_only:
             raise PermissionError("this store was opened for reading only")
         with self._reaching("write"), self._writing:
-            if self._held is None:
-                self._held = self._writer.connect()
             try:
-                with self._held.begin():
-                    yield self._held
+                with self._stalls.measured(Phase.BEGIN):
+                    transaction, connection = self._begin()
+                with transaction:
+                    yield connection
+                    # What follows is never cancelled by us, however long it takes: a commit whose wait for a standby is
+                    # broken off is reported as done, though the standby may lack it.
+                    with self._stalls.measured(Phase.COMMIT):
+                        transaction.commit()
             except BaseException:
                 self._release()  # the pool finds out whether the connection is still usable
                 raise
+
+    def _begin(self) -> tuple[sa.RootTransaction, sa.Connection]:
+        if self._pools is not None:
+            self._pools.servers.check()
+        if self._held is None:
+            self._held = self._writer.connect()
+        return self._held.begin(), self._held
 
     def _release(self) -> None:
         held, self._held = self._held, None
@@ -134,13 +144,12 @@ class SqlStore:
 
     def register_engine(self, engine_id: str, process: str, *, is_alone: bool) -> int:
         number = register_engine(self._transaction, self._statements, engine_id, process, is_alone=is_alone)
-        if not self._is_sqlite:
+        if self._pools is not None:
             with self._writing:
                 self._release()
+                self._pools.name = connection_name(number)
                 self._writer.dispose()  # its next connection has the name of the engine
-                self._beside = self._beside or _postgres_engine(self._url, 1, True)
-                for engine in (self._writer, self._beside):
-                    name_connections(engine, connection_name(number))
+                self._beside = self._beside or self._pools.open(1, writes=True, wait_s=_BUSY_S)
         return number
 
     def renew_engine(self, number: int, patience_s: float) -> bool:
@@ -170,12 +179,20 @@ class SqlStore:
             return False
         return True
 
+    def stall(self) -> Stall:
+        stall = self._stalls.present()
+        if stall.lasts_s and self._pools is not None and self._pools.servers.waits_for_standby:
+            return Stall(stall.lasts_s, f"{stall.reason}; the database waits for its synchronous standby")
+        return stall
+
     def close(self) -> None:
         self._release()
         self._writer.dispose()
         self._reader.dispose()
         if self._beside is not None:
             self._beside.dispose()
+        if self._pools is not None:
+            self._pools.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -203,30 +220,31 @@ class SqlStore:
             raise
 
 
-def driver_url(url: str) -> sa.URL:
-    """Return the URL with the driver that is used. Raises ValueError for a SQLite URL without a path, and for no
-    URL."""
+def file_path(url: str) -> Path:
+    """Return the path in a SQLite URL. Raises ValueError if there is none."""
     try:
-        parsed = sa.make_url(url.replace("postgres://", "postgresql://", 1))
-    except (sa.exc.ArgumentError, ValueError):  # their messages may contain the password
-        raise ValueError(
-            "the URL of the store cannot be read: sqlite:///path or postgresql://user@host:port/name"
-        ) from None
-    if parsed.get_backend_name() == "sqlite":
-        if parsed.database in (None, "", ":memory:"):
-            raise ValueError("a SQLite store needs a path, like sqlite:////var/lib/dalsegno/store.db")
-        return parsed.set(drivername="sqlite+pysqlite")
-    return parsed.set(drivername="postgresql+psycopg")
+        database = sa.make_url(url).database
+    except sa.exc.ArgumentError:
+        database = None
+    if database in (None, "", ":memory:"):
+        raise ValueError("a SQLite store needs a path, like sqlite:////var/lib/dalsegno/store.db")
+    return Path(str(database))
 
 
-def _sqlite_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engine:
+def _open_pools(address: Address, stalls: Stalls) -> Pools:
+    from dalsegno.store.postgres import Pools  # psycopg need not be installed for SQLite
+
+    return Pools(address, stalls)
+
+
+def _sqlite_engine(path: Path, connections: int, is_writer: bool) -> sa.Engine:
     import sqlite3
 
     wait_s = _BUSY_S if is_writer else _READER_WAITS_S
     # Never creates the file: a reader must not, and for an engine it exists already with the right mode.
-    name = f"file:{quote(str(url.database))}?mode=rw"
+    name = f"file:{quote(str(path))}?mode=rw"
     engine = sa.create_engine(
-        url,
+        "sqlite+pysqlite://",
         poolclass=sa.QueuePool,
         pool_size=connections,
         max_overflow=0,
@@ -271,18 +289,3 @@ def _use_wal(connection: Any) -> None:
             if time.monotonic() > until_s:
                 raise
             time.sleep(0.02)
-
-
-def _postgres_engine(url: sa.URL, connections: int, is_writer: bool) -> sa.Engine:
-    # Compiling a statement takes a thousand times as long as running it: the conditions on discards look costly to the
-    # planner, and are not evaluated while nothing is discarded.
-    options = "-c jit=off" if is_writer else "-c jit=off -c default_transaction_read_only=on"
-    return sa.create_engine(
-        url,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=_BUSY_S if is_writer else _READER_WAITS_S,
-        pool_pre_ping=not is_writer,
-        isolation_level="READ COMMITTED" if is_writer else "REPEATABLE READ",
-        connect_args={"options": options, "connect_timeout": 10, "application_name": "dalsegno"},
-    )

@@ -42,6 +42,7 @@ from dalsegno.store.records import (
     TaskResult,
     TaskRow,
 )
+from dalsegno.store.stalls import Stall
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import AnyEvent
@@ -531,6 +532,11 @@ class Store(Protocol):
 
     def is_available(self) -> bool:
         """Return whether it answers. This distinguishes an outage from a batch that always fails."""
+        ...
+
+    def stall(self) -> Stall:
+        """Return for how long the write transaction waits for the database now, and for what. Called from any
+        thread."""
         ...
 
     def close(self) -> None:
