@@ -25,6 +25,9 @@ _RESTING = {"PAUSED", *COMPLETED_EXECUTION}
 READ_S = 20.0
 """A store without an answer for this time counts as unavailable, so that a call does not wait until its deadline."""
 
+POSSIBLE_S = 3.0
+"""For so long the store may be silent before health says so."""
+
 _log = logging.getLogger("dalsegno.api")
 
 
@@ -109,7 +112,7 @@ class Reads:
         """Return whether the store can be read now."""
         asking = asyncio.get_running_loop().run_in_executor(self._threads, self._store.is_available)
         try:
-            async with asyncio.timeout(READ_S):
+            async with asyncio.timeout(POSSIBLE_S):
                 return await asking
         except TimeoutError:
             return False

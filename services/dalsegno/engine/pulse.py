@@ -121,7 +121,9 @@ class Pulse:
         for row in others:
             seen = self._seen.get(row.number)
             patience_s = max(PATIENCE_S, row.patience_s)
-            if seen is None or seen.beats != row.beats or gap_s > GAP * patience_s:
+            if gap_s > GAP * patience_s:  # perhaps nobody could write
+                seen = self._seen[row.number] = _Seen(row.beats, now_s)
+            elif seen is None or seen.beats != row.beats:
                 seen = self._seen[row.number] = _Seen(row.beats, began_s)
             silent_s = now_s - seen.at_s
             if silent_s > patience_s:

@@ -42,6 +42,9 @@ from dalsegno.store.store import Store, StoreUnreachable
 from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
 
 TICK_S = 1.0
+LOOK_S = 0.25
+"""How often it looks whether the store hangs, and how soon its health tells that."""
+
 PRUNE_EVERY_TICKS = 600
 SWEEP_EVERY_TICKS = 60
 DROP_EVERY_TICKS = 20
@@ -129,14 +132,17 @@ class Engine:
         self._tasks = [
             asyncio.create_task(self._timers.run(), name="timers"),
             asyncio.create_task(self._tick(), name="tick"),
+            asyncio.create_task(self._keep_readiness(), name="readiness"),
             asyncio.create_task(give_back_now_and_then(forget_expressions, self._has_dropped), name="memory"),
         ]
-        await self._server.set_ready(True)
 
     async def stop(self) -> None:
         """Wait for the reports of executors, finish the running batch, then stop. One that was ended waits for
         nothing."""
         grace_s = 0.0 if self.ended.is_set() else self.settings.grace_s
+        for task in self._tasks:
+            if task.get_name() == "readiness":
+                task.cancel()
         await self._server.set_ready(False)
         await self._executors.drain(grace_s)
         for task in self._tasks:
@@ -146,7 +152,10 @@ class Engine:
         await self._server.stop(0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._step_note.clear()  # the conductor may still step something: that is no death
-        await asyncio.to_thread(self._end_pulse)
+        if (
+            not self.conductor.readiness.stall
+        ):  # else this would wait as long as the store does: others find that it is silent
+            await asyncio.to_thread(self._end_pulse)
 
     def _begin_pulse(self, loop: asyncio.AbstractEventLoop) -> None:
         """Show the other engines that this one lives, and end those that do not."""
@@ -190,9 +199,8 @@ class Engine:
         self._feed.send(committed.hints)
 
     async def _tick(self) -> None:
-        """Once a second: renew leases, look for due messages and READY attempts that no engine knows of, and report
-        health."""
-        ticks, was_ready = 0, True
+        """Once a second: renew leases, and look for due messages and READY attempts that no engine knows of."""
+        ticks = 0
         while True:
             steady_s = self._clock.steady_s()
             if steady_s - self._ticked_s > MISSED_S:
@@ -215,11 +223,18 @@ class Engine:
                 self.conductor.put(PruneRequests())
             if ticks % DROP_EVERY_TICKS == 0:
                 self.conductor.put(DropUnusedWorkflows(self._note_drop))
-            if self.conductor.is_store_lost == was_ready:
-                was_ready = not self.conductor.is_store_lost
-                await self._server.set_ready(was_ready)
             ticks += 1
             await asyncio.sleep(TICK_S)
+
+    async def _keep_readiness(self) -> None:
+        """Report health: whether the store is written."""
+        was_ready = False
+        while True:
+            self.conductor.look_at_store()
+            if self.conductor.readiness.is_ready != was_ready:
+                was_ready = not was_ready
+                await self._server.set_ready(was_ready)
+            await asyncio.sleep(LOOK_S)
 
     def _hearing_since_s(self) -> float:
         """Return since when executors and third parties can be heard, in counted time."""
@@ -228,12 +243,12 @@ class Engine:
 
     def _reachable_since_s(self) -> float:
         """Return when the last start, outage or standstill ended, by the steady clock."""
-        return max(self._heard_from_s, self.conductor.recovered_s, self._clock.settled_s)
+        return max(self._heard_from_s, self.conductor.readiness.recovered_s, self._clock.settled_s)
 
     def _may_end(self) -> bool:
         """Return whether every executor had a full lease time to be heard, since the last start, outage or
         standstill."""
         steady_s = self._clock.steady_s()
-        if self.conductor.is_store_lost or steady_s - self._ticked_s > MISSED_S:
+        if not self.conductor.readiness.is_ready or steady_s - self._ticked_s > MISSED_S:
             return False
         return steady_s >= self._reachable_since_s() + self.settings.lease_s

@@ -186,7 +186,9 @@ class SqlStore:
         return stall
 
     def close(self) -> None:
-        self._release()
+        if self._writing.acquire(blocking=False):  # else a commit hangs: it ends with the process, and is not cancelled
+            self._release()
+            self._writing.release()
         self._writer.dispose()
         self._reader.dispose()
         if self._beside is not None:

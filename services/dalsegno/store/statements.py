@@ -100,9 +100,10 @@ class Statements:
         self.lock_engine = f"SELECT number FROM engines WHERE number = {mark}{skip}"
         self.has_engine = f"SELECT number FROM engines WHERE number = {mark}"
         self.end_engine = f"UPDATE engines SET ended = true WHERE number = {mark}"
+        # Not while it waits for a synchronous standby: it would report a commit that the standby lacks.
         self.cut_off = (
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND application_name = %s"
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = %s AND wait_event IS DISTINCT FROM 'SyncRep'"
         )
         self.prune_engines = (
             "DELETE FROM engines WHERE ended AND number < (SELECT max(number) FROM engines) AND NOT EXISTS"

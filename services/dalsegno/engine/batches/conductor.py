@@ -29,6 +29,7 @@ from dalsegno.engine.batches.durations import Durations
 from dalsegno.engine.batches.handing_out import HandOut
 from dalsegno.engine.batches.outbox import MessageIds
 from dalsegno.engine.batches.outside import Lookups
+from dalsegno.engine.batches.readiness import Readiness
 from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, Remainder, Result, StoreLost
 from dalsegno.engine.batches.step_note import StepNote
 from dalsegno.engine.batches.work import DeliverEvent, DropMessage, Work
@@ -62,6 +63,8 @@ wait for the whole batch."""
 RETRY_AFTER_S = 0.5
 """How long the engine waits before it tries again to write the store."""
 
+_REPEAT = "the store cannot be written; repeat the request with its request id"
+
 _log = logging.getLogger(__name__)
 
 
@@ -86,9 +89,7 @@ class Conductor:
         self._dispatcher = dispatcher
         self.on_commit: list[Callable[[Committed], None]] = []
         """Called on the loop after each commit, for timers, feed and executors."""
-        self.is_store_lost = False
-        self.recovered_s = 0.0
-        """When the store could be written again, by the steady clock. Leases do not end soon after."""
+        self.readiness = Readiness(clock.steady_s)
         self.on_ended: Callable[[], None] = lambda: None
         """Called on the loop when it has found that another engine has ended this one: it writes nothing more."""
         self._engine = engine
@@ -111,6 +112,8 @@ class Conductor:
         self._thread = threading.Thread(target=self._run, name="conductor", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_busy = False
+        self._begun: Sequence[Work] = ()
+        """The works of the present batch."""
         self._is_woken = False
         self._behind: set[str] = set()
         """The executions whose works the last batch has left."""
@@ -130,6 +133,18 @@ class Conductor:
     def depth(self) -> int:
         """The number of works that wait."""
         return len(self._queue)
+
+    def look_at_store(self) -> None:
+        """Note whether the store hangs. What hangs is never cancelled: it may be stored, and ends some time.
+
+        Requests are refused meanwhile, also those that have begun: callers learn the answer when they repeat them.
+        Everything else waits.
+        """
+        self.readiness.look(self._store.stall())
+        if self.readiness.stall:
+            for work in [*self._begun, *self._queue]:
+                if work.is_request:
+                    _call(work.failed, Unavailable(_REPEAT))
 
     def start(self) -> None:
         """Start the thread. Call this on the running event loop."""
@@ -152,8 +167,8 @@ class Conductor:
         """Add a work that a client waits for. Raises Overloaded or NotBegun."""
         if self._stopping:
             raise NotBegun("the engine is stopping")
-        if self.is_store_lost:
-            raise NotBegun("the store cannot be written at present")
+        if not self.readiness.is_ready:
+            raise NotBegun(f"the store cannot be written at present{self.readiness.told}")
         if len(self._queue) >= QUEUE_MAX and sum(each.is_request for each in self._queue) >= QUEUE_MAX:
             raise Overloaded(f"{len(self._queue)} events wait to be stored; try again later")
         self.put(work)
@@ -195,7 +210,7 @@ class Conductor:
             return
         works = self._next_works()
         QUEUE_DEPTH.set(len(self._queue))
-        self._is_busy = True
+        self._is_busy, self._begun = True, works
         self._inbox.put(works)
 
     def _next_works(self) -> list[Work]:
@@ -230,6 +245,7 @@ class Conductor:
 
     def _end(self, works: Sequence[Work], results: Sequence[Result], lost: StoreLost | None) -> None:
         """End a batch: answer its callers, and continue with the works that have arrived."""
+        self._begun = ()
         if lost is not None:
             self._keep(works, lost)
             if self._has_ended:
@@ -238,9 +254,7 @@ class Conductor:
             assert self._loop is not None
             self._loop.call_later(RETRY_AFTER_S, self._go_on)
             return
-        if self.is_store_lost and works:
-            self.is_store_lost, self.recovered_s = False, self.clock.steady_s()
-            _log.warning("the store can be written again")
+        self.readiness.note_end(wrote=bool(works))
         for result in results:
             match result:
                 case Failed(work, error):
@@ -274,13 +288,11 @@ class Conductor:
 
     def _keep(self, works: Sequence[Work], lost: StoreLost) -> None:
         """Refuse requests, because nothing is known of them; keep everything else until the store is available."""
-        if not self.is_store_lost:
-            _log.error("the store cannot be written: %s", lost)
-        self.is_store_lost = True
+        self.readiness.lose(str(lost))
         kept: deque[Work] = deque()
         for work in [*works, *self._queue]:
             if work.is_request or self._stopping:
-                _call(work.failed, Unavailable("the store cannot be written; repeat the request with its request id"))
+                _call(work.failed, Unavailable(_REPEAT))
             elif not work.is_periodic:
                 kept.append(work)
         self._queue = kept

@@ -1,0 +1,63 @@
+"""Whether the store is written at present: it may be lost, or hang."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from dalsegno.store.stalls import Stall
+
+HANGS_S = 3.0
+"""After this time a call of the store hangs: clients go elsewhere, or wait. A commit of 2 s is only slow."""
+
+_log = logging.getLogger(__name__)
+
+
+class Readiness:
+    """What is known of the store. Use it on the event loop."""
+
+    def __init__(self, steady: Callable[[], float]) -> None:
+        """`steady`: the steady clock, in seconds."""
+        self.is_lost = False
+        """Whether the last batch found that it does not answer."""
+        self.stall = ""
+        """Why it is not written although it is not lost: a commit, or what precedes it, hangs. Empty: it does not."""
+        self.recovered_s = 0.0
+        """When it could be written again, by the steady clock. Leases do not end soon after."""
+        self._steady = steady
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is written, as far as is known."""
+        return not self.is_lost and not self.stall
+
+    @property
+    def told(self) -> str:
+        """Why it hangs, for the message of a refusal."""
+        return f": {self.stall}" if self.stall else ""
+
+    def lose(self, reason: str) -> None:
+        """Note that it does not answer."""
+        if not self.is_lost:
+            _log.error("the store cannot be written: %s", reason)
+        self.is_lost, self.stall = True, ""
+
+    def look(self, stall: Stall) -> None:
+        """Note for how long its writer has been waiting."""
+        if stall.lasts_s >= HANGS_S:
+            if self.is_ready:
+                _log.error("the store is not written at present: %s", stall.reason)
+            self.stall = stall.reason
+        elif self.stall:
+            self._recover(is_lost=self.is_lost)
+
+    def note_end(self, *, wrote: bool) -> None:
+        """Note that a batch has ended without a loss. `wrote`: it had something to write."""
+        if not self.is_ready:
+            self._recover(is_lost=self.is_lost and not wrote)
+
+    def _recover(self, *, is_lost: bool) -> None:
+        self.is_lost, self.stall = is_lost, ""
+        if not is_lost:
+            self.recovered_s = self._steady()
+            _log.warning("the store can be written again")

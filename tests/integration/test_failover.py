@@ -1,0 +1,188 @@
+"""The store fails over while two engines work on it: the primary is killed, cut off, frozen; its standby is frozen,
+slow or away. Nothing is lost and nothing is done twice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+from tests.postgres import NoPostgres, Pair, run_pair
+from tests.processes import Service, System, says_serving, state_of
+
+from dalsegno.rpc.channel import open_channel
+from dalsegno.rpc.failure import read_failure
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("failover")]
+
+ACTIONS = 4
+
+WORKFLOW = """
+version: '2.0'
+chain:
+  input: [n]
+  output: {n: <% $.n %>}
+  tasks:
+    a: {action: std.echo output=<% $.n %>, on-success: [b, c]}
+    b: {action: std.echo output=<% $.n %>, on-success: [d]}
+    c: {action: std.echo output=<% $.n %>, on-success: [d]}
+    d: {join: all, action: std.echo output=<% $.n %>}
+"""
+
+
+class Cluster(System):
+    """Two engines on one pair of servers, an executor that knows both, an api."""
+
+    def __init__(self, folder: Path, pair: Pair) -> None:
+        super().__init__(folder, database=pair.url)
+        self.pair = pair
+        (folder / "second").mkdir()
+        self.second = Service("engine", folder / "second", self.engine.arguments)
+        self.executor.arguments = (*self.executor.arguments, "--engine", self.second.address)
+        self.services.insert(1, self.second)
+        self.number = 0
+
+    async def begin_one(self) -> str:
+        """Start an execution, again and again until that is answered; its id."""
+        self.number += 1
+        request_id, number = f"request-{self.number}", self.number
+        while True:
+            try:
+                return await self.begin("chain", {"n": number}, request_id=request_id)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    raise
+                await asyncio.sleep(0.1)
+
+    @asynccontextmanager
+    async def load(self) -> AsyncIterator[list[str]]:
+        """Start executions all the time; afterwards each is at rest, and every action of it has run once."""
+        begun: list[str] = []
+        stopped = asyncio.Event()
+
+        async def start_on() -> None:
+            while not stopped.is_set():
+                begun.append(await self.begin_one())
+
+        starting = [asyncio.create_task(start_on()) for _ in range(3)]
+        yield begun
+        count = len(begun)
+        await until(lambda: len(begun) > count + 10, 20.0)
+        stopped.set()
+        await asyncio.gather(*starting)
+        assert len(set(begun)) == len(begun)
+        for each in begun:
+            assert state_of(await self.wait(each)) == "SUCCESS"
+            assert sorted(attempt.attempt for attempt in await self.attempts(each)) == [1] * ACTIONS
+        assert self.findings() == []
+
+    async def is_serving(self) -> list[bool]:
+        """What the health of both engines and of the api says."""
+        return [await _is_serving(each) for each in (self.engine, self.second, self.api)]
+
+
+async def _is_serving(service: Service) -> bool:
+    async with open_channel(service.address) as channel:
+        return await says_serving(channel)
+
+
+async def until(holds: Callable[[], bool | Awaitable[bool]], timeout_s: float) -> float:
+    """Return after how many seconds it holds. Fails the test after `timeout_s`."""
+    began_s = time.monotonic()
+    while True:
+        found = holds()
+        if found if isinstance(found, bool) else await found:
+            return time.monotonic() - began_s
+        assert time.monotonic() - began_s < timeout_s, "it did not come true in time"
+        await asyncio.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """A primary and its synchronous standby."""
+    try:
+        with run_pair() as running:
+            yield running
+    except NoPostgres as reason:
+        pytest.skip(str(reason))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cluster(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    """Services that use the pair."""
+    running = Cluster(tmp_path_factory.mktemp("cluster"), pair)
+    async with running:
+        await running.define(WORKFLOW)
+        yield running
+
+
+async def test_a_killed_primary(cluster: Cluster) -> None:
+    """After a kill -9 of the primary the services go on with the standby that is promoted."""
+    async with cluster.load() as begun:
+        await until(lambda: len(begun) > 10, 20.0)
+        cluster.pair.kill_primary()
+        cluster.pair.promote()
+    cluster.pair.rejoin()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+async def test_a_primary_that_is_only_cut_off(cluster: Cluster, *, frozen: bool) -> None:
+    """Nothing that the old primary is told counts, and within 10 s of the promotion nobody uses it, though it goes on
+    running, or stands still and comes back."""
+    async with cluster.load() as begun:
+        await until(lambda: len(begun) > 10, 20.0)
+        cluster.pair.cut_primary(frozen=frozen)
+        old = cluster.pair.promote()
+        promoted_s = time.monotonic()
+        count = len(begun)
+        await until(lambda: len(begun) > count, 10.0)
+        old.resume()
+        await until(lambda: _strangers(old.ask(_CLIENTS)) == 0, 10.0 - (time.monotonic() - promoted_s))
+    assert old.ask("SELECT count(*) FROM executions WHERE created_s > extract(epoch FROM now()) - 1") == 0
+    cluster.pair.rejoin()
+
+
+_CLIENTS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'dalsegno%' AND wait_event IS DISTINCT FROM"
+    " 'SyncRep' AND application_name <> 'dalsegno watch'"
+)
+"""Who is connected to a server, without those who look whether it is the primary, and without sessions that wait for
+its standby: a server does not notice meanwhile that their clients have left."""
+
+
+def _strangers(count: object) -> int:
+    assert isinstance(count, int)
+    return count
+
+
+async def test_a_commit_that_hangs(cluster: Cluster) -> None:
+    """While the standby stands still, health soon says NOT_SERVING, starts are refused with a time to repeat
+    them, and afterwards everything goes on: no engine and no lease has ended, and no commit was cancelled."""
+    async with cluster.load() as begun:
+        await until(lambda: len(begun) > 10, 20.0)
+        cluster.pair.standby.freeze()
+        try:
+            await until(lambda: _none(cluster), 10.0)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await cluster.begin("chain", {"n": 0})
+            failure = read_failure(caught.value)
+        finally:
+            cluster.pair.standby.resume()
+        await until(lambda: _all(cluster), 10.0)
+    assert (failure.code, failure.retry_s) == (grpc.StatusCode.UNAVAILABLE, 1.0)
+    logs = cluster.engine.log.read_text()
+    assert "synchronous standby" in logs
+    assert "has ended" not in logs + cluster.second.log.read_text()
+
+
+async def _none(cluster: Cluster) -> bool:
+    return not any(await cluster.is_serving())
+
+
+async def _all(cluster: Cluster) -> bool:
+    return all(await cluster.is_serving())
