@@ -187,7 +187,6 @@ class Cluster:
             process.kill()
         for cutter in self.cutters:
             await cutter.__aexit__()
-        self.cutters.clear()
 
     def _set_up(self) -> None:
         stored = ("--database", self._database, "--grace-s", "2")

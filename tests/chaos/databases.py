@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,11 +32,14 @@ class Database:
         """Whether the methods below do something."""
         return False
 
-    def restart(self) -> None:
+    async def restart(self) -> None:
         """Stop it at once, and start it again."""
 
-    def fail_over(self, *, is_cut: bool) -> None:
+    async def fail_over(self, *, is_cut: bool) -> None:
         """Lose the primary, by a kill or by cutting it off while it goes on, and promote the standby."""
+
+    async def settle(self) -> None:
+        """Return when what was begun is done, also if nobody waits for it any more."""
 
     def keep(self, folder: Path) -> str:
         """Keep what is stored, after an error; where it is."""
@@ -56,20 +61,39 @@ class OwnPair(Database):
     def __init__(self, pair: Pair) -> None:
         super().__init__(pair.url)
         self._pair = pair
+        self._hand = ThreadPoolExecutor(1)
+        """It does one thing after another. Servers that it starts end with its thread, so it lives as long as they."""
 
     @property
     def can_be_lost(self) -> bool:
         """Whether the methods below do something."""
         return True
 
-    def restart(self) -> None:
+    async def restart(self) -> None:
         """Stop the primary at once, and start it again."""
+        await self._do(self._restart)
+
+    async def fail_over(self, *, is_cut: bool) -> None:
+        """Lose the primary and promote the standby; then the old primary becomes the standby. One that is cut off goes
+        on running for a while, with the connections of its clients."""
+        await self._do(self._fail_over, is_cut)
+
+    async def settle(self) -> None:
+        """Return when what was begun is done."""
+        await self._do(int)
+
+    async def _do(self, work: Callable[..., object], *arguments: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._hand, work, *arguments)
+
+    def close(self) -> None:
+        """End the thread, and with it the servers that it has started."""
+        self._hand.shutdown()
+
+    def _restart(self) -> None:
         self._pair.primary.stop()
         self._pair.primary.start()
 
-    def fail_over(self, *, is_cut: bool) -> None:
-        """Lose the primary and promote the standby; then the old primary becomes the standby. One that is cut off goes
-        on running for a while, with the connections of its clients."""
+    def _fail_over(self, is_cut: bool) -> None:
         if is_cut:
             self._pair.cut_primary()
         else:
@@ -94,7 +118,11 @@ def open_database(name: str, folder: Path) -> Iterator[Database]:
         yield File(folder)
     elif name == "postgresql":
         with run_pair() as pair:
-            yield OwnPair(pair)
+            own = OwnPair(pair)
+            try:
+                yield own
+            finally:
+                own.close()
     else:
         yield Database(_create(name))
 

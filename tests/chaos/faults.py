@@ -120,10 +120,10 @@ class Faults:
         for number in range(plan.failovers if database.can_be_lost else 0):
             await asyncio.sleep(chance.uniform(0.4, 0.6) * every_s)
             if number:
-                await asyncio.to_thread(database.restart)
+                await database.restart()
                 self.others["restarts of the database"] += 1
             await asyncio.sleep(chance.uniform(0.4, 0.5) * every_s)
             is_cut = number % 2 == 1
-            await asyncio.to_thread(database.fail_over, is_cut=is_cut)
+            await database.fail_over(is_cut=is_cut)
             self.others["failovers from a cut primary" if is_cut else "failovers from a killed primary"] += 1
         await asyncio.Event().wait()

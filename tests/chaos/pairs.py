@@ -20,7 +20,6 @@ from tests.processes import Service
 from dalsegno.rpc.channel import open_channel
 from dalsegno.store.inspection import check
 from dalsegno.store.opening import open_store
-from dalsegno.store.records import JournalChange
 from dalsegno.v1 import (
     engine_service_pb2,
     engine_service_pb2_grpc,
@@ -28,17 +27,13 @@ from dalsegno.v1 import (
     workflow_service_pb2,
 )
 
-LEASE_S = 3.0
-
 
 class Pair:
     """Use it with `async with`."""
 
-    def __init__(
-        self, folder: Path, server: str, *, executor: Iterable[str] = (), lease_s: float = LEASE_S, has_own: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, server: str, *, lease_s: float, executor: Iterable[str] = ()) -> None:
         """`server`: the URL of PostgreSQL, in which it has a database of its own; `executor`: further options of all
-        executors; `has_own`: whether there is one that nobody disturbs."""
+        executors."""
         name = f"pair_{uuid.uuid4().hex}"
         with psycopg.connect(server, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
@@ -47,7 +42,7 @@ class Pair:
         self.engines = [Service("engine", self._folder(folder, each), options) for each in "ab"]
         self._options = ("--grace-s", "1", *executor)
         self.folder = folder
-        self.executors = [self.add_executor("executor")] if has_own else []
+        self.executors: list[Service] = []
         self._channels = [open_channel(each.address) for each in self.engines]
         self._stubs = [engine_service_pb2_grpc.EngineServiceStub(each) for each in self._channels]
 
@@ -56,14 +51,16 @@ class Pair:
         return folder / name
 
     def add_executor(self, name: str, *options: str, through: Iterable[str] = ()) -> Service:
-        """Another executor. `through`: the addresses by which it reaches the engines, if others than theirs."""
+        """An executor, not started. `through`: the addresses by which it reaches the engines, if others than theirs."""
         addresses = list(through) or [each.address for each in self.engines]
         at = [word for address in addresses for word in ("--engine", address)]
-        return Service("executor", self._folder(self.folder, name), [*at, "--id", name, *self._options, *options])
+        executor = Service("executor", self._folder(self.folder, name), [*at, "--id", name, *self._options, *options])
+        self.executors.append(executor)
+        return executor
 
     async def __aenter__(self) -> Pair:
         try:
-            for each in (*self.engines, *self.executors):
+            for each in self.engines:
                 await each.start()
         except BaseException:
             await self.close()
@@ -131,11 +128,6 @@ class Pair:
                 return
             await asyncio.sleep(0.2)
         raise AssertionError(f"after {timeout_s:g} s: {dict(states)}")
-
-    def journal(self, execution_id: str) -> list[JournalChange]:
-        """The whole journal."""
-        found: list[JournalChange] = self.read(lambda queries: queries.journal(execution_id, limit=1_000_000))
-        return found
 
     def findings(self) -> list[str]:
         """How stored rows differ from what their journals give: nothing, if all is well."""

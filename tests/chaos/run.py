@@ -66,6 +66,7 @@ class Chaos:
         async with _beside(self.faults.run):
             while not load.done() and not self._is_enough():
                 await asyncio.wait([load], timeout=WATCH_S)
+        await self._database.settle()
         self._tell("nothing goes wrong any more")
         self._cluster.heal()
         self._load.end()

@@ -78,14 +78,13 @@ async def shared_pair(server: str, tmp_path_factory: pytest.TempPathFactory) -> 
     """Two engines and an executor, which reaches the first one through a connection that can hold messages back."""
     folder = tmp_path_factory.mktemp("pair")
     async with (
-        Pair(folder, server, executor=("--slots", "200"), lease_s=10.0, has_own=False) as pair,
+        Pair(folder, server, executor=("--slots", "200"), lease_s=10.0) as pair,
         Cutter(pair.engines[0].address) as cutter,
     ):
         executor = pair.add_executor("executor", through=(cutter.address, pair.engines[1].address))
         executor.launch()
         await pair.define(WORKFLOWS)
         yield pair, cutter
-        executor.stop()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

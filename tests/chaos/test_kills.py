@@ -1,16 +1,17 @@
-"""kill -9 of each service, and of all at once, in the middle of 200 tasks: nothing is lost, nothing is done twice."""
+"""kill -9 of each service, and of all at once, in the middle of 200 tasks: nothing is lost, nothing is done twice.
+
+Each test stages one moment, on SQLite; test_chaos.py kills at random, on PostgreSQL.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from tests.endpoints import Endpoint
-from tests.postgres import NoPostgres, run_postgres
 from tests.processes import Service, System, state_of
 
 from dalsegno.store.opening import open_store
@@ -164,18 +165,6 @@ async def test_killed_in_the_middle(system: System, endpoint: Endpoint, victims:
     await assert_done_once(system, execution_id)
 
 
-async def test_killed_again_and_again(system: System, endpoint: Endpoint) -> None:
-    """Six kills in turn, the next as soon as there was progress: several executions at once still end exactly once."""
-    ids = [await begin_busy(system, endpoint) for _ in range(3)]
-    for number in range(6):
-        await in_the_middle(system, ids[0], 0.1 * (number + 1))
-        if number == 3:
-            endpoint.release.set()
-        await system.services[number % 3].kill_and_restart()
-    for execution_id in ids:
-        await assert_done_once(system, execution_id)
-
-
 async def test_executor_that_is_gone_for_good(system: System, endpoint: Endpoint) -> None:
     """When the killed executor does not come back its lease ends, and another one continues with what is safe."""
     execution_id = await begin_busy(system, endpoint)
@@ -241,20 +230,3 @@ async def test_lease_that_ends(system: System, endpoint: Endpoint) -> None:
     endpoint.release.set()
     await system.executor.start()
     assert state_of(await system.wait(execution_id)) == "SUCCESS"
-
-
-async def test_killed_on_postgres(endpoint: Endpoint, tmp_path: Path) -> None:
-    """The same on PostgreSQL: all three killed amid 200 tasks, and every task is completed exactly once."""
-    try:
-        with run_postgres() as url:
-            async with System(tmp_path, database=url, engine=LEASE) as system:
-                await system.define(busy())
-                execution_id = await begin_busy(system, endpoint)
-                await in_the_middle(system, execution_id, 0.25)
-                killed(system, "all")
-                endpoint.release.set()
-                await system.start()
-                await assert_done_once(system, execution_id)
-                assert system.findings() == []
-    except NoPostgres as reason:
-        pytest.skip(str(reason))
