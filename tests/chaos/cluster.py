@@ -200,8 +200,8 @@ class Cluster:
             to = [word for address in (cut if number else direct) for word in ("--engine", address)]
             each.runs(*to, "--id", each.name, "--log", str(log), file=str(Path(__file__).with_name("worker.py")))
         for number, each in enumerate(self.apis):
-            each.runs(*stored, "--engine", (cut if number else direct)[number % len(direct)])
-        self.gateway.runs("--api", self.apis[0].address, "--grace-s", "2")
+            each.runs(*stored, "--engine", ",".join(cut if number else direct))
+        self.gateway.runs("--api", ",".join(each.address for each in self.apis), "--grace-s", "2")
 
     def start_what_ended(self) -> None:
         """Start again what has ended by itself, and count it."""
