@@ -373,6 +373,9 @@ class MemoryTransaction(MemoryDiscards):
             self.tables = replace(self.tables, engines=self.tables.engines.delete(number))
         return len(gone)
 
+    def lock_sessions(self, session_ids: Collection[str]) -> None:
+        pass  # a write transaction has the whole store
+
     def save_session(self, session: SessionRow) -> None:
         kept = replace(session, labels=dict(session.labels), actions=dict(session.actions))
         self.tables = replace(self.tables, sessions=self.tables.sessions.set(session.session_id, kept))

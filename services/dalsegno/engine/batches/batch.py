@@ -12,6 +12,7 @@ from dalsegno.engine.batches.claims import Claims, Recorded
 from dalsegno.engine.batches.inquiries import apply_answer
 from dalsegno.engine.batches.outbox import Cancel, MessageIds, Outbox, notice_of
 from dalsegno.engine.batches.outside import Lookups, TransactionOutside
+from dalsegno.engine.batches.session_rows import SessionRows
 from dalsegno.engine.batches.staged import EVENT_NAMES, StagedExecution
 from dalsegno.engine.batches.step_note import StepNote
 from dalsegno.store.discards import Left, Removal
@@ -78,6 +79,7 @@ class Batch:
         self.outbox = Outbox(message_ids, at_s)
         self.staged: dict[str, StagedExecution] = {}
         self.deleted: list[str] = []
+        self.sessions = SessionRows()
         self.ended_sessions: set[str] = set()
         """Nothing more is handed out to these."""
         self.progress: dict[tuple[str, AttemptKey], Progress] = {}
@@ -352,7 +354,7 @@ class Batch:
 
     def end_sessions(self, session_ids: Collection[str]) -> None:
         """Mark sessions of executors as ended."""
-        self.transaction.end_sessions(session_ids)
+        self.sessions.end(session_ids)
         self.defined = True  # the executors of their actions have changed
         self.ended_sessions.update(session_ids)
 
@@ -378,6 +380,7 @@ class Batch:
         if messages := self.outbox.rows:
             self.transaction.add_messages(messages)
         self.answers.complete(self.transaction, self.at_s)
+        self.sessions.write(self.transaction)
 
     def _deaths_left(self, staged: StagedExecution) -> int:
         """Return the number of deaths to store.

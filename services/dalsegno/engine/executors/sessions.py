@@ -128,7 +128,7 @@ class OpenSession(Work):
         self.superseded = [each for each in greeting.in_flight if not still_counts(batch, each)]
         self._describe(batch)
         row = replace(self.session, lease_until_s=batch.at_s + self._lease_s, heard_s=batch.at_s)
-        batch.transaction.save_session(replace(row, connected_s=self._connected_s or batch.at_s))
+        batch.sessions.save(replace(row, connected_s=self._connected_s or batch.at_s))
 
     def _describe(self, batch: Batch) -> None:
         """Store new descriptions of actions.
@@ -330,7 +330,7 @@ class KeepLeases(Work):
         transaction = batch.transaction
         self._heard |= self._executors.take_heard()
         if self._heard:
-            transaction.renew_sessions(self._heard, batch.at_s, batch.at_s + self._lease_s)
+            batch.sessions.renew(self._heard, batch.at_s, batch.at_s + self._lease_s)
         connected = self._executors.connected()
         if connected:
             if self._is_shared:
@@ -344,7 +344,8 @@ class KeepLeases(Work):
             self._ended = {each: name for each, name in connected.items() if each not in ids}
             self._newer = {each: row for each, name in self._ended.items() for row in alive if row.executor_id == name}
         may_end = self._may_end()
-        self._lost = transaction.expired_sessions(batch.at_s) if may_end else []
+        expired = transaction.expired_sessions(batch.at_s) if may_end else []
+        self._lost = [row for row in expired if row.session_id not in self._heard]
         gone = [*(row.session_id for row in self._lost), *self._ended]
         self._held = transaction.held_attempts(gone) if gone else []
         if self._sweep and may_end:

@@ -1,0 +1,49 @@
+"""The rows of sessions that a batch writes: last of all, and in the order of their ids.
+
+Engines hear the same executors, so their batches write the same rows. Every batch locks executions first and sessions
+after them, each in the order of ids: so no two batches wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dalsegno.store.records import SessionRow
+from dalsegno.store.store import Transaction
+
+
+class SessionRows:
+    """What is written of sessions at the end of a batch."""
+
+    def __init__(self) -> None:
+        self._renewed: set[str] = set()
+        self._heard_s = self._lease_until_s = 0.0
+        self._saved: dict[str, SessionRow] = {}
+        self._ended: set[str] = set()
+
+    def renew(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
+        """Extend the leases of those that have not ended."""
+        self._renewed.update(session_ids)
+        self._heard_s, self._lease_until_s = heard_s, lease_until_s
+
+    def save(self, session: SessionRow) -> None:
+        """Store a session, new or known."""
+        self._saved[session.session_id] = session
+        self._ended.discard(session.session_id)
+
+    def end(self, session_ids: Collection[str]) -> None:
+        """Mark sessions as ended."""
+        self._ended.update(session_ids)
+
+    def write(self, transaction: Transaction) -> None:
+        """Write them. Nothing else may be locked after this."""
+        touched = self._renewed | self._saved.keys() | self._ended
+        if not touched:
+            return
+        transaction.lock_sessions(touched)
+        if self._renewed:
+            transaction.renew_sessions(self._renewed, self._heard_s, self._lease_until_s)
+        for _, session in sorted(self._saved.items()):
+            transaction.save_session(session)
+        if self._ended:
+            transaction.end_sessions(self._ended)
