@@ -19,7 +19,7 @@ ORDER = (
     ("renew_sessions", "save_session", "end_sessions"),
     ("note_time",),
 )
-"""README.md#durability: methods of a transaction that lock rows, in the order of its text."""
+"""dalsegno/README.md#durability: methods of a transaction that lock rows, in the order of its text."""
 
 
 def test_a_batch_locks_executions_before_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
