@@ -101,7 +101,7 @@ def check(database: str, folder: Path) -> Verdict:
         )
     attempts = {each: _attempts_of(verdict, each, journal) for each, journal in journals.items()}
     _check_executions(verdict, executions, journals)
-    _check_tasks(verdict, tasks, journals)
+    _check_tasks(verdict, tasks, journals, {id for id, row in executions.items() if row["state"] == "SUCCESS"})
     _check_attempts(verdict, attempts, rows)
     _check_runs(verdict, attempts, runs)
     _check_results(verdict, attempts, runs, requests)
@@ -168,8 +168,9 @@ def _check_executions(verdict: Verdict, executions: dict[str, Any], journals: di
             verdict.wrong.append(f"{id}: {row['state']}, but the journal ends with {moves[-1:]}")
 
 
-def _check_tasks(verdict: Verdict, tasks: Rows, journals: dict[str, Journal]) -> None:
-    """Each has ended as its journal tells, with one success a round; of one name only one counts."""
+def _check_tasks(verdict: Verdict, tasks: Rows, journals: dict[str, Journal], done: set[str]) -> None:
+    """Each is where its journal tells, with one success a round, and has ended if its execution is done; of one name
+    only one counts."""
     successes: Counter[tuple[str, int]] = Counter()
     rounds: Counter[tuple[str, int]] = Counter()
     states: dict[tuple[str, int], str] = {}
@@ -188,7 +189,12 @@ def _check_tasks(verdict: Verdict, tasks: Rows, journals: dict[str, Journal]) ->
     for row in tasks:
         key = row["execution_id"], row["number"]
         verdict.numbers["tasks"] += 1
-        verdict.numbers["tasks ended"] += row["state"] in ENDED or row["state"] == "REVERTED"
+        if row["state"] in ENDED:
+            verdict.numbers["tasks ended"] += 1
+        elif key[0] in done and not row["superseded_by"]:
+            verdict.lost.append(f"{key[0]}: has succeeded, and its task {row['name']} is {row['state']}")
+        else:
+            verdict.explained["tasks whose execution was cancelled or reverted before they ended"] += 1
         if key not in undone and states.get(key) != row["state"]:
             verdict.wrong.append(f"{key[0]}: task {row['name']} is {row['state']}, in the journal {states.get(key)}")
         if successes[key] > rounds[key]:

@@ -202,6 +202,11 @@ PLANTED: dict[str, tuple[str, Callable[[Left], object], str]] = {
     "a refusal": ("wrong", lambda left: pause(left, "ABORTED", 1), "pause was refused (no), and was carried out"),
     "a completion": ("lost", complete, "was completed, and is ERROR"),
     "no rest": ("lost", lambda left: left.execution.update(state="RUNNING"), "wf is RUNNING with 0 active"),
+    "an open task": (
+        "lost",
+        lambda left: left.task.update(state="WAITING"),
+        "has succeeded, and its task a is WAITING",
+    ),
     "active": ("lost", lambda left: left.execution.update(active_count=1), "1 active actions"),
     "a late message": (
         "lost",
