@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.chaos.checker import check
 from tests.chaos.databases import Database, open_database
 from tests.chaos.faults import Plan
+from tests.chaos.records import LEDGER
 from tests.chaos.run import Chaos, Quota
 from tests.postgres import NoPostgres
 
@@ -65,7 +66,10 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--at-once", type=int, default=60)
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--check", type=Path)
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.check is not None and not (given.check / LEDGER).exists():
+        parser.error(f"{given.check} is not what a run has kept: it has no {LEDGER}")
+    return given
 
 
 if __name__ == "__main__":
