@@ -13,7 +13,7 @@ _READ_ONLY = "25006"
 """PostgreSQL's error of what it takes for no bad statement: the server is a standby, or was made read-only."""
 
 _ROLLED_BACK = "40"
-"""PostgreSQL's class of errors of transactions that met: deadlocks and failed serializations. Another try succeeds."""
+"""PostgreSQL's class of errors of transactions that met: deadlocks and failed serializations."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -28,11 +28,16 @@ def is_outage(error: BaseException) -> bool:
     state = getattr(cause, "sqlstate", None) or ""
     if state == _READ_ONLY:
         return True
-    if state.startswith(_ROLLED_BACK):
+    if is_conflict(error):
         return False
     names = {kind.__name__ for kind in type(cause).__mro__}
     is_postgres = type(cause).__module__.startswith("psycopg")
     return "OperationalError" in names or (is_postgres and "InterfaceError" in names)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Return whether the database has rolled a transaction back because it met another one. Another try succeeds."""
+    return (getattr(_cause(error), "sqlstate", None) or "").startswith(_ROLLED_BACK)
 
 
 def outage_of(error: BaseException, what: str) -> StoreUnreachable:

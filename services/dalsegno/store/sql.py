@@ -17,11 +17,11 @@ from dalsegno.store.address import Address, read_address
 from dalsegno.store.engines import connection_name, end_engine, register_engine
 from dalsegno.store.files import FILE_MODE, EngineLock, prepare_file
 from dalsegno.store.migrate import check_tables, upgrade
-from dalsegno.store.outages import is_outage, outage_of
+from dalsegno.store.outages import is_conflict, is_outage, outage_of
 from dalsegno.store.queries import SqlQueries
 from dalsegno.store.stalls import Phase, Stall, Stalls
 from dalsegno.store.statements import Statements
-from dalsegno.store.store import Queries, Transaction
+from dalsegno.store.store import Queries, StoreConflict, Transaction
 from dalsegno.store.transaction import SqlTransaction
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class SqlStore:
         try:
             yield
         except (sa.exc.SQLAlchemyError, *self._driver_errors) as error:
+            if is_conflict(error):
+                raise StoreConflict(f"cannot {purpose} {self._name}: {' '.join(str(error).split())}") from error
             if not is_outage(error):
                 raise
             raise outage_of(error, f"cannot {purpose} {self._name}") from error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from dalsegno.store.opening import open_store
+from dalsegno.store.outages import is_conflict, is_outage
 from dalsegno.store.store import StoreUnreachable
 
 
@@ -24,3 +26,19 @@ def test_a_server_that_does_not_answer_is_said_without_its_password() -> None:
         store.upgrade()
     assert "secret" not in str(caught.value)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_away", "has_met"),
+    [
+        (psycopg.errors.DeadlockDetected, False, True),
+        (psycopg.errors.SerializationFailure, False, True),
+        (psycopg.errors.ReadOnlySqlTransaction, True, False),
+        (psycopg.errors.DiskFull, True, False),
+        (psycopg.errors.AdminShutdown, True, False),
+        (psycopg.errors.UniqueViolation, False, False),
+    ],
+)
+def test_errors_of_the_server_are_told_apart(kind: type[psycopg.Error], *, is_away: bool, has_met: bool) -> None:
+    """A server that is full or read-only is away; transactions that met are tried again; else the statement is bad."""
+    assert (is_outage(kind("so")), is_conflict(kind("so"))) == (is_away, has_met)
