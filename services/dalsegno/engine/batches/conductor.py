@@ -413,7 +413,7 @@ class Conductor:
                     last_resort=last_resort,
                     shift_s=self.clock.shift_s,
                 )
-                rest = self._fill(batch, works, part, began)
+                rest = self._fill(batch, works, part)
                 decided = time.perf_counter()
                 batch.save()
                 is_noted = self._note(batch, works)
@@ -469,7 +469,7 @@ class Conductor:
             batch.transaction.note_time(batch.at_s)
         return is_due
 
-    def _fill(self, batch: Batch, given: Sequence[Work], part: Part, began: float) -> Remainder:
+    def _fill(self, batch: Batch, given: Sequence[Work], part: Part) -> Remainder:
         """Do the works, first those of a doubtful commit. Return the works that later batches do."""
         works = [*self._doubtful, *given]
         batch.take([work.message_id for work in works if work.message_id])
@@ -492,20 +492,21 @@ class Conductor:
             # The doubtful works come before every batch, and step nothing.
             is_calm = time.monotonic() >= self._calm_s
             check_alone(needs[len(self._doubtful) :], picked, batch, part, is_calm=is_calm)
-        rest = self._carry_out_all(batch, works, began)
+        rest = self._carry_out_all(batch, works)
         for work in rest:
             work.leave(batch)
         self._dispatcher.hand_out(batch)
         return rest
 
-    def _carry_out_all(self, batch: Batch, works: Sequence[Work], began: float) -> Remainder:
+    def _carry_out_all(self, batch: Batch, works: Sequence[Work]) -> Remainder:
         """Do the works until the time of the batch is over, and at most one slice. Return the others.
 
         Raises DeferredPartway.
         """
         rest = Remainder()
         has_slice = False
-        before = time.perf_counter()
+        # Without what the store took until now: else a batch on a slow store would do one work, and fall behind.
+        began = before = time.perf_counter()
         until = began + self._work_max_s
         for index, work in enumerate(works):
             now = time.perf_counter()
