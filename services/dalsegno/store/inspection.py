@@ -174,6 +174,8 @@ def diagnose(connection: sa.Connection) -> Iterator[str]:
             yield f"! the file is damaged: {verdict}"
             return
         yield "the file is sound"
+    if connection.dialect.name == "postgresql":
+        yield from _durability(connection)
     for table in METADATA.sorted_tables:
         count = connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
         yield f"{table.name}: {count:,} rows"
@@ -204,6 +206,17 @@ def diagnose(connection: sa.Connection) -> Iterator[str]:
             .correlate(DISCARDS),
         },
     )
+
+
+def _durability(connection: sa.Connection) -> Iterator[str]:
+    """Yield what PostgreSQL confirms before its disk and its standby have it."""
+    row = connection.exec_driver_sql(
+        "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names')"
+    )
+    commit, standbys = row.one()
+    if commit in ("off", "local"):
+        yield f"! synchronous_commit is {commit} for this user: ALTER ROLE ... SET synchronous_commit = on"
+    yield f"synchronous standbys: {standbys or 'none: what is committed is on this server only'}"
 
 
 def _attention(connection: sa.Connection, findings: dict[str, sa.ColumnElement[bool]]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,9 +19,12 @@ NAME = "dalsegno"
 _READER = "SELECT set_config('jit', 'off', false)"
 # What a server confirms without waiting for its disk and its standby would be lost with it.
 _WRITER = (
-    f"{_READER}, set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
-    " THEN 'on' ELSE current_setting('synchronous_commit') END, false)"
+    f"{_READER}, CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
+    " THEN set_config('synchronous_commit', 'on', false) END"
 )
+_DURABILITY = "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names')"
+
+_log = logging.getLogger(__name__)
 
 
 class Pools:
@@ -33,6 +37,7 @@ class Pools:
         """The name of writing connections, from the next one on."""
         self._address = address
         self._stalls = stalls
+        self._told = ""
 
     def open(self, connections: int, *, writes: bool, wait_s: float, is_measured: bool = False) -> sa.Engine:
         """Open a pool. `wait_s`: how long it waits for a free connection."""
@@ -60,10 +65,12 @@ class Pools:
     def _connect(self, *, writes: bool, is_measured: bool) -> Session:
         connection = self.servers.connect(writes=writes, name=self.name if writes else NAME)
         try:
+            connection.autocommit = True
             if not self._address.is_pooled:
-                connection.autocommit = True
                 connection.execute(_WRITER if writes else _READER)
-                connection.autocommit = False
+            if writes:
+                self._tell_risk(*connection.execute(_DURABILITY).fetchall()[0])
+            connection.autocommit = False
             # psycopg says so at the beginning of each transaction: a pooler gives the next one another session.
             connection.read_only = None if writes else True
             connection.stalls = self._stalls if is_measured else None
@@ -72,3 +79,26 @@ class Pools:
             connection.close()
             raise
         return connection
+
+    def _tell_risk(self, commit: str, standbys: str) -> None:
+        """Log, when it changes, how what was committed may be lost."""
+        risk = risk_of(commit, standbys, hosts=len(self._address.hosts))
+        if risk != self._told:
+            _log.warning("%s", risk or "the database confirms only what its synchronous standby has")
+        self._told = risk
+
+
+def risk_of(commit: str, standbys: str, *, hosts: int) -> str:
+    """Return how what was committed may be lost, empty if it may not.
+
+    `commit`, `standbys`: PostgreSQL's settings synchronous_commit and synchronous_standby_names. `hosts`: how many
+    servers the URL names; a single one without a standby is taken for intended.
+    """
+    if commit in ("off", "local"):
+        return f"synchronous_commit is {commit}: a commit may be lost with the server; set it to on for this user"
+    if hosts > 1 and not standbys:
+        return (
+            "no standby is synchronous (synchronous_standby_names is empty), though the URL names several servers:"
+            " what was committed last is lost when another one is promoted"
+        )
+    return ""
