@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 import pytest_asyncio
-from tests.postgres import NoPostgres, Pair, run_pair
+from tests.postgres import NoPostgres, Pair, Server, run_pair
 from tests.processes import Service, System, says_serving, state_of
 
 from dalsegno.rpc.channel import open_channel
@@ -186,3 +186,69 @@ async def _none(cluster: Cluster) -> bool:
 
 async def _all(cluster: Cluster) -> bool:
     return all(await cluster.is_serving())
+
+
+@contextmanager
+def _away(primary: Server) -> Iterator[None]:
+    primary.stop()
+    yield
+    primary.start()
+
+
+@contextmanager
+def _read_only(primary: Server) -> Iterator[None]:
+    primary.alter("default_transaction_read_only = on")
+    yield
+    primary.alter("default_transaction_read_only = off")
+
+
+@contextmanager
+def _full(primary: Server) -> Iterator[None]:
+    primary.ask(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$"
+        " BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$"
+    )
+    primary.ask("CREATE TRIGGER full_disk BEFORE INSERT ON journal EXECUTE FUNCTION full_disk()")
+    yield
+    primary.ask("DROP FUNCTION full_disk CASCADE")
+
+
+@pytest.mark.parametrize("outage", [_away, _read_only, _full])
+async def test_a_store_that_cannot_be_written(
+    cluster: Cluster, outage: Callable[[Server], AbstractContextManager[None]]
+) -> None:
+    """While the database is away, read-only or full the services stay up and refuse with a time to repeat, and then
+    they go on."""
+    pids = [service.pid for service in cluster.services]
+    async with cluster.load() as begun:
+        await until(lambda: len(begun) > 10, 20.0)
+        with outage(cluster.pair.primary):
+            code = None
+            while code is None:
+                try:
+                    await cluster.begin("chain", {"n": 0})
+                except grpc.aio.AioRpcError as error:
+                    code = error.code()
+            await asyncio.sleep(1.0)
+        await until(lambda: _all(cluster), 10.0)
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert pids == [service.pid for service in cluster.services]
+
+
+async def test_a_slow_store(cluster: Cluster) -> None:
+    """With commits of 2 s all stay SERVING, starts are stored, and no engine takes another one for dead."""
+    pair = cluster.pair
+    pids = [service.pid for service in cluster.services]
+    async with cluster.load() as begun:
+        await until(lambda: len(begun) > 10, 20.0)
+        pair.standby.alter("recovery_min_apply_delay = '2s'")
+        pair.primary.alter("synchronous_commit = remote_apply")
+        count = len(begun)
+        serving: list[bool] = []
+        while len(begun) < count + 4 or len(serving) < 18:
+            serving += await cluster.is_serving()
+            await asyncio.sleep(0.5)
+        pair.primary.alter("synchronous_commit = on")
+        pair.standby.alter("recovery_min_apply_delay = 0")
+    assert all(serving)
+    assert pids == [service.pid for service in cluster.services]
