@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -55,6 +56,8 @@ class Program:
 def become(program: Program) -> None:
     """Run a program in this process, which a template has forked, and end it with the template."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The template ends when nobody has this open any more: only the program that disturbs shall have it.
+    os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
     for name in [name for name in os.environ if name.startswith("DALSEGNO_")]:
         del os.environ[name]
     os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "services", ROOT)))
