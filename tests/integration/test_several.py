@@ -1,4 +1,8 @@
-"""Several engines and several apis on one PostgreSQL: any may be killed or stopped, and work and callers go on."""
+"""Several engines and several apis on one PostgreSQL: any may be killed or stopped, and work and callers go on.
+
+The second engine and the second api are of a later version, whose migration only adds: all of this is a rolling upgrade
+too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ import pytest
 import pytest_asyncio
 from tests.gateways import call, curl, url_of
 from tests.integration.engines import until
+from tests.later import LATER, later_migrations
 from tests.postgres import NoPostgres, run_postgres
 from tests.processes import CALL_S, Service, says_serving
 
@@ -81,13 +86,14 @@ class Api(Service):
 
 
 class Several:
-    """Two engines, an executor, two apis and a gateway."""
+    """Two engines, an executor, two apis and a gateway. The second one of each is of a later version."""
 
     def __init__(self, folder: Path, database: str) -> None:
         def inside(name: str) -> Path:
             (folder / name).mkdir()
             return folder / name
 
+        self.database = database
         stored = ["--database", database, "--grace-s", "2"]
         leases = ["--lease-s", "3", "--heartbeat-s", "0.5"]
         self.engines = [Service("engine", inside(each), [*stored, *leases]) for each in ("engine-a", "engine-b")]
@@ -96,10 +102,15 @@ class Several:
         self.apis = [Api(inside(each), [*at, *stored]) for each in ("api-a", "api-b")]
         over = ["--api", ",".join(each.address for each in self.apis), "--grace-s", "2"]
         self.gateway = Service("gateway", inside("gateway"), over)
+        later_migrations(folder)
+        for service in (self.engines[1], self.apis[1]):
+            service.launcher = (*LATER, str(folder))
         self.services: list[Service] = [*self.engines, self.executor, *self.apis, self.gateway]
 
     async def start(self) -> None:
         """Start what does not run, and wait until all are ready."""
+        if not self.engines[0].is_running:
+            await self.engines[0].start()  # before the later version comes to its store
         for each in self.services:
             if not each.is_running:
                 each.launch()
@@ -154,6 +165,8 @@ async def shared(server: str, tmp_path_factory: pytest.TempPathFactory) -> Async
     several = Several(tmp_path_factory.mktemp("several"), f"{server.rpartition('/')[0]}/{name}")
     try:
         await several.start()
+        with psycopg.connect(several.database) as connection:
+            assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
         request = workflow_service_pb2.CreateDefinitionsRequest(text=WORKFLOWS)
         await several.apis[0].workflows.CreateDefinitions(request, timeout=CALL_S)
         yield several
@@ -238,6 +251,9 @@ async def test_engines_are_killed_and_stopped(several: Several) -> None:
     assert watching.sequences == list(range(1, watching.sequences[-1] + 1))
     assert watching.streams == 1
     await until_true(lambda: _is(api.count("SUCCESS"), before + begun[0]))
+    with psycopg.connect(several.database) as connection:
+        assert connection.execute("SELECT DISTINCT colour FROM executions").fetchall() == [("none",)]
+    assert "the tables of the store are of a later version" in first.log.read_text()
     assert f"the engine at {first.address} is not ready: it cannot be reached" in api.log.read_text()
 
 

@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     try:
         store.hold_engine_lock()
-        store.upgrade()
+        if not store.upgrade():
+            _log.info("the tables of the store are of a later version, which this one can use")
         return asyncio.run(_serve(settings, store))
     except (StoreLocked, StoreOutdated, StoreUnreachable, CannotListen, OSError) as error:
         print(error, file=sys.stderr)

@@ -13,6 +13,8 @@ from dalsegno.store.opening import DATABASE_URL, open_store
 from dalsegno.store.sql import SqlStore, file_path
 from dalsegno.store.store import StoreOutdated, StoreUnreachable
 
+NEWER = "the tables are of a later version, and this one can use them: nothing is changed"
+
 Tool = Callable[[SqlStore, argparse.Namespace], int]
 
 
@@ -70,8 +72,7 @@ def _refuse_missing_file(url: str | None) -> None:
 
 
 def _upgrade(store: SqlStore, _: argparse.Namespace) -> int:
-    store.upgrade()
-    print("the tables are those of this version")
+    print("the tables are those of this version" if store.upgrade() else NEWER)
     return 0
 
 

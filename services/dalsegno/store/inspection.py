@@ -164,7 +164,8 @@ def _dotted(key: tuple[int, int, int]) -> str:
 def diagnose(connection: sa.Connection) -> Iterator[str]:
     """Yield what an operator should know, one line each. Lines that begin with `!` need attention."""
     try:
-        check_tables(connection)
+        if not check_tables(connection):
+            yield "the tables are of a later version, which this one can use"
     except StoreOutdated as error:
         yield f"! {error}"
         return

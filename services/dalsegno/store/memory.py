@@ -90,8 +90,8 @@ class MemoryStore:
         tables = self._tables
         yield Snapshot(lambda: tables)
 
-    def upgrade(self) -> None:
-        pass
+    def upgrade(self) -> bool:
+        return True
 
     def check_version(self) -> None:
         pass

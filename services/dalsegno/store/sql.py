@@ -129,10 +129,10 @@ class SqlStore:
         with self._reaching("read"), self._reader.begin() as connection:
             yield SqlQueries(connection)
 
-    def upgrade(self) -> None:
+    def upgrade(self) -> bool:
         with self._opening(), self._writing:
             self._release()
-            upgrade(self._writer)
+            return upgrade(self._writer)
 
     def check_version(self) -> None:
         with self._opening(), self._reader.begin() as connection:

@@ -72,7 +72,7 @@ class StoreOutdated(Exception):
 
 
 class StoreNewer(StoreOutdated):
-    """The tables are of a later version than this one. They cannot be downgraded."""
+    """The tables are of a later version than this one, which cannot use them. They cannot be downgraded."""
 
 
 class Queries(Protocol):
@@ -506,12 +506,13 @@ class Store(Protocol):
         """Read the store at one moment, from any thread."""
         ...
 
-    def upgrade(self) -> None:
-        """Upgrade the tables to this version. Several processes may do so at the same time. Raises StoreNewer."""
+    def upgrade(self) -> bool:
+        """Upgrade the tables to this version. Several processes may do so at the same time. Return False, and change
+        nothing, when they are of a later version and this one can use them. Raises StoreNewer when it cannot."""
         ...
 
     def check_version(self) -> None:
-        """Raise StoreOutdated unless the tables are those of this version."""
+        """Raise StoreOutdated unless this version can use the tables."""
         ...
 
     def hold_engine_lock(self) -> None:
