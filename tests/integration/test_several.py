@@ -281,8 +281,11 @@ async def test_apis_are_killed_and_stopped(several: Several) -> None:
 
     api.kill()
     refused = await read_all(10)
+    told = f"the api at {api.address} is ready"
+    before = several.gateway.log.read_text().count(told)
     await api.start()
     await until_true(lambda: has_standings(api, READY, READY))
+    await until(lambda: several.gateway.log.read_text().count(told) > before)
     await asyncio.to_thread(other.terminate)
     refused += await read_all(10)
     assert refused <= 2
