@@ -1,6 +1,6 @@
 """Upgrades the tables to this version with alembic, under a lock: several processes may do so at the same time.
 
-A migration with `IS_ADDITIVE = True` only adds: tables, indexes, columns with a default of the server's. Programs that
+A migration with `IS_ADDITIVE = True` only adds: tables, indexes, columns with a default of the server. Programs that do
 do not know it go on beside those that do. The store itself says which version a program must know at least (the setting
 COMPATIBLE_FROM), because an older program cannot read newer migrations.
 """
