@@ -373,12 +373,15 @@ def _numbers(numbers: Sequence[int]) -> str:
     return f"[{','.join(map(str, numbers))}]"
 
 
+_REFERENCE_BEGINS = '{"$":"'
 _REFERENCE = re.compile(r'\{"\$":"([0-9a-f]{32})"\}')
 
 
 def digests(cell: str) -> list[str]:
     """Return the digests of the large values that a cell or a journal text refers to. Rarely it contains others."""
-    return [cell[1:]] if cell.startswith("$") else _REFERENCE.findall(cell)
+    if cell.startswith("$"):
+        return [cell[1:]]
+    return _REFERENCE.findall(cell) if _REFERENCE_BEGINS in cell else []  # most have none, and the pattern is slow
 
 
 def full(cell: str | None, texts: Mapping[str, str]) -> str | None:
