@@ -16,6 +16,7 @@ from dalsegno.rpc.peers import Peer
 from dalsegno.store.records import AttemptRow, Standing
 from dalsegno.store.store import Queries
 from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc
+from dalsegno.workflow.refusals import Overloaded
 
 _log = logging.getLogger("dalsegno.api")
 
@@ -23,6 +24,9 @@ ASK_S = 1.0
 """The interval at which the revisions of all watched executions are read from the store."""
 
 RECONNECT_S = 0.5
+
+WATCHERS_MAX = 10_000
+"""When so many calls watch an execution or wait for one, further ones are refused."""
 
 
 class Watched:
@@ -64,6 +68,8 @@ class Follower:
         self._reads = reads
         self._homes = homes
         self._watched: dict[str, set[Watched]] = {}
+        self._count = 0
+        """How many calls watch or wait."""
         self._asking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -78,12 +84,16 @@ class Follower:
 
     @contextmanager
     def watch(self, execution_id: str) -> Iterator[Watched]:
-        """Yield the state of a watched execution, updated during the `with` block."""
+        """Yield the state of a watched execution, updated during the `with` block. Raises Overloaded."""
+        if self._count >= WATCHERS_MAX:
+            raise Overloaded(f"{self._count} calls watch or wait; try again later, or at another api")
+        self._count += 1
         watched = Watched()
         self._watched.setdefault(execution_id, set()).add(watched)
         try:
             yield watched
         finally:
+            self._count -= 1
             others = self._watched[execution_id]
             others.discard(watched)
             if not others:

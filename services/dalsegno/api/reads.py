@@ -13,7 +13,7 @@ from dalsegno.rpc.tokens import TASK_TOKEN_KEY, ResumeTokens
 from dalsegno.store.records import ExecutionRow
 from dalsegno.store.store import Queries, Store, StoreUnreachable
 from dalsegno.v1 import execution_pb2
-from dalsegno.workflow.refusals import Unavailable
+from dalsegno.workflow.refusals import Overloaded, Unavailable
 from dalsegno.workflow.states import COMPLETED_EXECUTION
 
 Answer = TypeVar("Answer")
@@ -28,6 +28,9 @@ READ_S = 20.0
 POSSIBLE_S = 3.0
 """For so long the store may be silent before health says so."""
 
+READS_MAX = 2_000
+"""When so many reads run or wait for a reader, further ones are refused."""
+
 _log = logging.getLogger("dalsegno.api")
 
 
@@ -37,6 +40,8 @@ class Reads:
     def __init__(self, store: Store, readers: int) -> None:
         self._store = store
         self._threads = ThreadPoolExecutor(readers, thread_name_prefix="read")
+        self._count = 0
+        """How many reads run or wait."""
         self._asked: dict[str, asyncio.Future[Known | None]] = {}
         self._gathering: asyncio.Task[None] | None = None
         self._is_lost = False
@@ -52,13 +57,19 @@ class Reads:
         return self._tokens
 
     async def run(self, read: Callable[[Queries], Answer]) -> Answer:
-        """Call `read` with one snapshot of the store in a thread, and return its result. Raises Unavailable."""
+        """Call `read` with one snapshot of the store in a thread, and return its result. Raises Unavailable, and
+        Overloaded when too many reads wait."""
+        if self._count >= READS_MAX:
+            raise Overloaded(f"{self._count} reads wait for the store; try again later")
+        self._count += 1
         reading = asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, read)
         try:
             async with asyncio.timeout(READ_S):
                 return await reading
         except TimeoutError:
             raise self._unavailable(f"no answer within {READ_S:g} s") from None
+        finally:
+            self._count -= 1
 
     def run_here(self, read: Callable[[Queries], Answer]) -> Answer:
         """Do the same in the thread of the caller, for work that reads the store several times."""

@@ -14,7 +14,7 @@ from connectrpc.server import ConnectASGIApplication
 
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.calls import Calls
-from dalsegno.gateway.draining import Receive, drained
+from dalsegno.gateway.draining import Bodies, Receive
 from dalsegno.gateway.forwarding import PUBLIC, Forwarder
 from dalsegno.gateway.hooks import Hooks
 from dalsegno.gateway.messages import CODECS, READ_BYTES, Gzip
@@ -57,6 +57,7 @@ class Application:
         self._apis = apis
         self._calls = calls
         self._access = access
+        self._bodies = Bodies()
         channel = Balanced(apis)
         forwarder = Forwarder(channel, calls)
         self._methods = forwarder.methods
@@ -66,7 +67,7 @@ class Application:
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Serve one request; ASGI calls this."""
         if scope["type"] == "http":
-            await drained(self._serve, scope, receive, send)
+            await self._bodies.serve(self._serve, scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._rpc(scope, receive, send)
         else:

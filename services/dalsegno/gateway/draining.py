@@ -1,6 +1,6 @@
-"""Read what an application leaves of a request.
+"""Read the bodies of requests: within their time, within the memory of all of them, and to their end.
 
-Hypercorn hands the body on through a short queue, and while that is full it reads nothing more of the connection, whose
+Hypercorn hands a body on through a short queue, and while that is full it reads nothing more of the connection, whose
 other streams wait too. So somebody must read to the end, also of a request that was refused at its first byte.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from connectrpc.code import Code
 
 from dalsegno.gateway.messages import READ_BYTES
-from dalsegno.gateway.responses import Send, refusal
+from dalsegno.gateway.responses import Response, Send, refusal
 
 DRAIN_S = 10.0
 """How long an answer waits for the rest of its request. (An answer that comes before ends a connection of HTTP/2.)"""
@@ -22,29 +23,97 @@ DRAIN_S = 10.0
 BODY_S = 30.0
 """How long the next piece of a body may take."""
 
+BYTES_PER_S = 1024
+"""After its first `BODY_S` a body must have come at this rate. Otherwise one byte now and then would hold its call for
+ever."""
+
+BODIES_BYTES_MAX = 4 * READ_BYTES
+"""How much memory the bodies of all open calls may take, as they were received. With what is made of them it is about
+three times as much."""
+
 Receive = Callable[[], Awaitable[Any]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
 
-_TOO_SLOW = refusal(408, Code.DEADLINE_EXCEEDED, f"of the body nothing came for {BODY_S:g} s")
+_TOO_SLOW = refusal(
+    408, Code.DEADLINE_EXCEEDED, f"the body comes too slowly: nothing for {BODY_S:g} s, or below {BYTES_PER_S} bytes/s"
+)
+_FULL = refusal(
+    429,
+    Code.RESOURCE_EXHAUSTED,
+    f"the bodies of the calls under way take more than {BODIES_BYTES_MAX:,} bytes: repeat the call after a second",
+    ("retry-after", "1"),
+)
+
+
+class Bodies:
+    """Counts the bytes of the bodies that the calls under way have sent."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def serve(self, application: Application, scope: Any, receive: Receive, send: Send) -> None:
+        """Run an application for one request, and read the request to its end."""
+        request = _Request(self, receive)
+        rest: asyncio.Task[None] | None = None
+
+        async def send_after_reading(message: Any) -> None:
+            nonlocal rest
+            if message["type"] == "http.response.start" and not request.ended and request.refused is not _TOO_SLOW:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(DRAIN_S):
+                        await request.drain(READ_BYTES)
+                if not request.ended:
+                    rest = asyncio.create_task(request.drain())
+            await send(message)
+
+        async def send_if_taken(message: Any) -> None:
+            if request.refused is None:
+                await send_after_reading(message)
+
+        try:
+            await application(scope, request.receive, send_if_taken)
+            if request.refused is not None:
+                await request.refused.send(send_after_reading)
+        finally:
+            self.count -= request.taken
+            if rest is not None:
+                await rest
 
 
 class _Request:
     """Reads one request, and knows whether its end was read."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, bodies: Bodies, receive: Receive) -> None:
+        self._bodies = bodies
         self._receive = receive
+        self._began_s = time.monotonic()
         self.ended = False
-        self.is_late = False
-        """Whether a piece did not come in time: its application is told that its caller has gone."""
+        self.taken = 0
+        """How many bytes of its body are counted."""
+        self.refused: Response | None = None
+        """Why its body is not read: its application is told that its caller has gone."""
 
     async def receive(self) -> Any:
         """Return the next message for the application."""
-        try:
-            async with asyncio.timeout(None if self.ended else BODY_S):
-                return await self._next()
-        except TimeoutError:
-            self.is_late = True
+        if self.refused is not None:
             return {"type": "http.disconnect"}
+        try:
+            async with asyncio.timeout(None if self.ended else self._patience_s()):
+                message = await self._next()
+        except TimeoutError:
+            self.refused = _TOO_SLOW
+            return {"type": "http.disconnect"}
+        size = len(message.get("body", b""))
+        if size and self._bodies.count + size > BODIES_BYTES_MAX:
+            self.refused = _FULL
+            return {"type": "http.disconnect"}
+        self._bodies.count += size
+        self.taken += size
+        return message
+
+    def _patience_s(self) -> float:
+        """Return how long the next piece may take, in seconds."""
+        return min(BODY_S, self._began_s + BODY_S + self.taken / BYTES_PER_S - time.monotonic())
 
     async def _next(self) -> Any:
         message = await self._receive()
@@ -57,29 +126,3 @@ class _Request:
         read = 0
         while not self.ended and (bytes_max is None or read < bytes_max):
             read += len((await self._next()).get("body", b""))
-
-
-async def drained(application: Application, scope: Any, receive: Receive, send: Send) -> None:
-    """Run an application for one request, and read the request to its end."""
-    request = _Request(receive)
-    rest: asyncio.Task[None] | None = None
-
-    async def send_after_reading(message: Any) -> None:
-        nonlocal rest
-        if request.is_late:
-            return
-        if message["type"] == "http.response.start" and not request.ended:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_S):
-                    await request.drain(READ_BYTES)
-            if not request.ended:
-                rest = asyncio.create_task(request.drain())
-        await send(message)
-
-    try:
-        await application(scope, request.receive, send_after_reading)
-        if request.is_late:
-            await _TOO_SLOW.send(send)
-    finally:
-        if rest is not None:
-            await rest
