@@ -120,7 +120,6 @@ def interrupt_when(is_time: Callable[[], object]) -> None:
     def press() -> None:
         while not is_time():
             time.sleep(0.02)
-        time.sleep(0.3)
         signal.raise_signal(signal.SIGINT)
 
     threading.Thread(target=press, daemon=True).start()
@@ -138,7 +137,7 @@ def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Ty
         gone.wait(10)
 
     api.answer("WatchExecution", messages())
-    interrupt_when(lambda: api.requests)
+    interrupt_when(lambda: api.requests and COMMAND.exit_hint)
     ended = type_command("watch", ID, "-s", api.address)
     gone.set()
 
@@ -149,7 +148,7 @@ def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Ty
 def test_ctrl_c_on_a_write_tells_what_is_not_known(api: Any, type_command: Type) -> None:
     """The output says that the write may be done, and that a repetition with its request id is safe."""
     api.answer("StartExecution", Unavailable("the engine is being restarted"))
-    interrupt_when(lambda: api.requests)
+    interrupt_when(lambda: api.requests and COMMAND.exit_hint)
 
     ended = type_command("start", "w", "-s", api.address)
 
@@ -160,11 +159,17 @@ def test_ctrl_c_on_a_write_tells_what_is_not_known(api: Any, type_command: Type)
     )
 
 
-def test_ctrl_c_on_what_was_never_sent_tells_nothing(type_command: Type) -> None:
-    """A write that was not sent and a read print nothing."""
+def test_ctrl_c_on_what_was_never_sent_tells_nothing(type_command: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two attempts to connect it is known that nothing was sent: a write and a read print nothing."""
+    wait = Retries.wait
+
+    async def press_and_wait(self: Retries, error: grpc.aio.AioRpcError) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await wait(self, error)
+
+    monkeypatch.setattr(Retries, "wait", press_and_wait)
     for words in (["start", "w"], ["list"]):
         COMMAND.reset()
-        interrupt_when(lambda: COMMAND.address)
         ended = type_command(*words, "-s", NOWHERE)
         assert (ended.exit_code, ended.err) == (130, "")
 
@@ -189,7 +194,7 @@ def test_ctrl_c_on_an_action_that_runs_tells_where_it_is_seen(api: Any, type_com
     running = execution_pb2.ActionExecution(id=f"{ID}.1.0.1", state=execution_pb2.ACTION_STATE_RUNNING)
     api.answer("RunAction", action_service_pb2.RunActionResponse(action_execution=running))
     api.answer("WaitAction", action_service_pb2.WaitActionResponse(action_execution=running))
-    interrupt_when(lambda: len(api.requests) > 1)
+    interrupt_when(lambda: "see it with" in COMMAND.exit_hint)
 
     ended = type_command("action", "run", "std.echo", "-s", api.address)
 
