@@ -8,7 +8,7 @@ readable.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -161,3 +161,10 @@ class Discarded:
     def sequence(self) -> int:
         """The sequence of the entry."""
         return self.consolidated.entry.sequence
+
+    def following(self, earlier: Discarded | None) -> Discarded:
+        """Return what this discard and an earlier one leave together: records that the earlier one has altered are no
+        longer altered by this one."""
+        if earlier is None:
+            return self
+        return replace(self, reduced=self.reduced | (earlier.reduced & self.kept))

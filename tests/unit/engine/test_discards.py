@@ -294,6 +294,21 @@ def test_two_discards_in_one_batch_leave_what_the_last_one_leaves(polled: Polled
     assert list(check(polled.store)) == []
 
 
+def test_records_that_the_first_of_two_discards_alters_are_written() -> None:
+    """A task that two discards of one batch keep since its result is read later is stored as the first one leaves it."""
+    text = POLLER.replace(", keep: {count: 2}", "").replace(
+        "  tasks:\n    begin", "  output: {first: <% task(begin).result %>}\n  tasks:\n    begin"
+    )
+    polled = Polled(FragileStore(), text=text)
+    polled.begin()
+    polled.rounds(4)
+    with polled.store.read() as queries:
+        entries = sorted(each.sequence for each in queries.checkpoints(POLLER_ID).rows)
+    polled.rig.carry_out(*(DeliverEvent(POLLER_ID, DiscardRequested(sequence=each)) for each in entries[-2:]))
+    assert polled.look()[1] == entries[-1]
+    assert list(check(polled.store)) == []
+
+
 class Delete(Work):
     """Deletes the poller with what is below it."""
 

@@ -435,7 +435,8 @@ class Batch:
         if outcome.changes:
             staged.changes.extend(outcome.changes)
             staged.entries.append(JournalEntry(name, event.at_s, event.actor, event.comment, len(outcome.changes)))
-            staged.discarded = outcome.discarded or staged.discarded
+            if outcome.discarded is not None:
+                staged.discarded = outcome.discarded.following(staged.discarded)
         if outcome.commands:
             self._take_commands(staged.copy.execution, outcome.commands)
 
