@@ -51,7 +51,7 @@ class TakeInventory(Work):
         for held in lost:
             lose(batch, held, self._executor_id, received=False)
         self._lost = len(lost)
-        self.superseded = [each for each in self._unknown() if not still_counts(batch, each)]
+        self.superseded = [each for each in sorted(self._unknown()) if not still_counts(batch, each)]
 
     def done(self) -> None:
         facts = (self._executor_id, len(self._in_flight), self._engine_id, self._lost)

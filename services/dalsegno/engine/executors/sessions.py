@@ -125,7 +125,7 @@ class OpenSession(Work):
                 lose(batch, held, greeting.executor_id, received=False)
             else:
                 kept.append((held.execution_id, held.key))
-        self.superseded = [each for each in greeting.in_flight if not still_counts(batch, each)]
+        self.superseded = [each for each in sorted(greeting.in_flight) if not still_counts(batch, each)]
         self._describe(batch)
         row = replace(self.session, lease_until_s=batch.at_s + self._lease_s, heard_s=batch.at_s)
         batch.sessions.save(replace(row, connected_s=self._connected_s or batch.at_s))
@@ -173,7 +173,7 @@ def gone_engines(batch: Batch, held: Collection[HeldAttempt], own: int) -> dict[
         return {}
     rows = batch.transaction.queries.engines()
     found: dict[str, dict[int, str]] = {}
-    for session_id, number in others:
+    for session_id, number in sorted(others):
         row = rows.get(number)
         if row is None or row.ended:
             found.setdefault(session_id, {})[number] = "" if row is None else row.id
