@@ -295,7 +295,7 @@ def test_two_discards_in_one_batch_leave_what_the_last_one_leaves(polled: Polled
 
 
 def test_records_that_the_first_of_two_discards_alters_are_written() -> None:
-    """A task that two discards of one batch keep since its result is read later is stored as the first one leaves it."""
+    """A task that two discards of one batch keep, as its result is read later, is stored as the first one leaves it."""
     text = POLLER.replace(", keep: {count: 2}", "").replace(
         "  tasks:\n    begin", "  output: {first: <% task(begin).result %>}\n  tasks:\n    begin"
     )
