@@ -106,7 +106,7 @@ def test_rolled_back_leaves_nothing(store: Store) -> None:
         assert queries.actions() == {}
         assert queries.setting("key") is None
     with store.write() as transaction:
-        assert transaction.ready_attempts(10) == []
+        assert transaction.ready_attempts(10, ["std.echo"]) == []
 
 
 def test_transaction_sees_its_own_writes_and_readers_do_not(store: Store) -> None:
@@ -245,14 +245,14 @@ def test_ready_attempts_are_the_oldest_of_those_not_quiet(store: Store) -> None:
     gone.do(ExecutionMoved(state=ExecutionState.CANCELLING, at_s=101.0))
     save(store, late, early, paused, gone)
     with store.write() as transaction:
-        assert transaction.ready_attempts(10) == [
+        assert transaction.ready_attempts(10, ["std.echo"]) == [
             ReadyAttempt("e2", (1, 0, 1), "std.echo", "gpu"),
             ReadyAttempt("e1", (1, 0, 1), "std.echo", ""),
         ]
-        assert len(transaction.ready_attempts(1)) == 1
+        assert len(transaction.ready_attempts(1, ["std.echo"])) == 1
     save(store, hand_out(early, 1))
     with store.write() as transaction:
-        assert [each.execution_id for each in transaction.ready_attempts(10)] == ["e1"]
+        assert [each.execution_id for each in transaction.ready_attempts(10, ["std.echo"])] == ["e1"]
 
 
 def test_held_attempts_are_those_a_session_must_answer_for(store: Store) -> None:

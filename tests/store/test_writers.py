@@ -193,6 +193,12 @@ def keys_and_indexes(connection: Any) -> dict[str, object]:
 
 
 _BACK_TO_0003 = (
+    "DROP INDEX attempts_kept",
+    "ALTER TABLE attempts DROP COLUMN keeper",
+    "CREATE INDEX attempts_ready ON attempts (created_s) WHERE state = 'READY'",
+    "DROP INDEX messages_kept",
+    "ALTER TABLE messages DROP COLUMN keeper",
+    "CREATE INDEX messages_due ON messages (due_s, id)",
     "DROP TABLE clock",
     "ALTER TABLE attempts DROP COLUMN deadline_s",
     "ALTER TABLE executions DROP COLUMN deaths",

@@ -9,8 +9,11 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import Protocol
 
 from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.outbox import NOTICE_LEASE_S
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.store.records import DueMessage, NewMessage
@@ -20,6 +23,9 @@ KEPT_MAX = 200_000
 """More waiting messages are not kept in memory; the poll finds them when they are due."""
 
 POLL_LIMIT = 1_000
+
+OVERDUE_S = 10.0
+"""A message that waits longer for a living engine, which may stand still in a step, is delivered by another one."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,27 +89,54 @@ class Timers:
             _log.info("message to execution %s dropped: %s", work.execution_id, error)
 
 
+class Scanner(Protocol):
+    """What looks for READY attempts: the dispatcher."""
+
+    def scan(self, batch: Batch) -> None:
+        """Look for READY attempts that this engine keeps."""
+        ...
+
+    def adopt(self, batch: Batch, ended: Collection[int], living: Collection[int]) -> None:
+        """Become the keeper of READY attempts that other engines keep, by their numbers."""
+        ...
+
+
 class Poll(Work):
-    """Looks for due messages and READY attempts that no engine knows of."""
+    """Looks for due messages and READY attempts that no engine has in memory: own ones, and those that other engines
+    keep (dalsegno/README.md#executors)."""
 
-    __slots__ = ("_found", "_known_to", "_scan")
+    __slots__ = ("_ended", "_found", "_known_to", "_living", "_on_living", "_scanner")
 
-    def __init__(self, timers: Timers, scan: Callable[[Batch], None]) -> None:
+    def __init__(self, timers: Timers, scanner: Scanner, on_living: Callable[[int], None]) -> None:
+        """`on_living` is called on the event loop with the number of other engines that share the store."""
         self._known_to = timers
-        self._scan = scan
+        self._on_living = on_living
+        self._scanner = scanner
         self._found: list[DueMessage] = []
+        self._ended: list[int] = []
+        self._living: list[int] = []
 
     @property
     def is_periodic(self) -> bool:
         return True
 
     def needs(self, batch: Batch) -> Collection[str]:
-        self._found = batch.transaction.due_messages(batch.at_s, POLL_LIMIT)
-        self._scan(batch)
+        self._found = batch.transaction.due_messages(batch.at_s, POLL_LIMIT, batch.engine)
+        self._scanner.scan(batch)
+        if batch.engine:
+            living = {row.number for row in batch.transaction.queries.engines().values() if not row.ended}
+            self._ended = sorted(batch.transaction.keepers() - living - {batch.engine})
+            self._living = sorted(living - {batch.engine})
         return ()
 
     def carry_out(self, batch: Batch) -> None:
-        """Do nothing: later batches deliver what was found."""
+        """Adopt, now that all is claimed: later batches deliver and hand out what was found."""
+        if self._ended or self._living:
+            adopt = partial(batch.transaction.adopt_messages, batch.engine, limit=POLL_LIMIT)
+            self._found += adopt(self._ended, batch.at_s, notice_lease_s=NOTICE_LEASE_S) if self._ended else ()
+            self._found += adopt(self._living, batch.at_s - OVERDUE_S) if self._living else ()
+            self._scanner.adopt(batch, self._ended, self._living)
 
     def done(self) -> None:
         self._known_to.add_found(self._found)
+        self._on_living(len(self._living))

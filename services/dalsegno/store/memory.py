@@ -6,6 +6,7 @@ drops its version, and a reader keeps the version with which it began.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -55,6 +56,7 @@ from dalsegno.store.rows import (
 )
 from dalsegno.store.snapshot import Message, Snapshot, Tables, is_hidden
 from dalsegno.store.stalls import NO_STALL, Stall
+from dalsegno.store.statements import NOTICE
 from dalsegno.store.store import Queries, StoreConflict, Transaction
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_changes, encode_event
@@ -190,7 +192,7 @@ class MemoryTransaction(MemoryDiscards):
                 found[execution_id] = [written]
         return found
 
-    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = ()) -> dict[str, Removal]:
+    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = (), keeper: int = 0) -> dict[str, Removal]:
         rows: Any = gather(batch)
         for cells in rows.added_executions:
             self._add_execution(ExecutionRow(*cells))
@@ -206,11 +208,11 @@ class MemoryTransaction(MemoryDiscards):
         for execution_id, number, item, round_number in rows.begun_items:
             self._supersede(execution_id, number, round_number, item)
         for cells in rows.added_attempts:
-            self._put_attempt(AttemptRow(*cells))
+            self._put_attempt(AttemptRow(*cells), keeper)
         for *state, execution_id, task, item, attempt in rows.altered_attempts:
             former = self.tables.attempts[execution_id][(task, item, attempt)]
             moved = AttemptRow(*_fixed_cells(former, ATTEMPT_COLUMNS[:ATTEMPT_FIXED]), *state)
-            self._put_attempt(replace(moved, progress=former.progress, heard_s=former.heard_s))
+            self._put_attempt(replace(moved, progress=former.progress, heard_s=former.heard_s), keeper)
         for cells in rows.added_checkpoints:
             self._put_checkpoint(CheckpointRow(*cells))
         for execution_id, entry, revision in rows.undone_checkpoints:
@@ -252,12 +254,12 @@ class MemoryTransaction(MemoryDiscards):
             if entry < sequence < revision:
                 self._put_checkpoint(replace(row, undone=True))
 
-    def _put_attempt(self, row: AttemptRow) -> None:
+    def _put_attempt(self, row: AttemptRow, keeper: int = 0) -> None:
         self.unlist(row)
         self.tables = replace(self.tables, attempts=put_cell(self.tables.attempts, row.execution_id, row.key, row))
         name = (row.execution_id, row.key)
         if row.state == AttemptState.READY:
-            self.tables = replace(self.tables, ready=self.tables.ready.set(name, row.created_s))
+            self.tables = replace(self.tables, ready=self.tables.ready.set(name, (row.created_s, keeper)))
         elif row.state == AttemptState.RUNNING and row.session_id and not row.delegated:
             cell = (row.delivery, row.engine)
             self.tables = replace(self.tables, held=put_cell(self.tables.held, row.session_id, name, cell))
@@ -277,7 +279,8 @@ class MemoryTransaction(MemoryDiscards):
     def _supersede(self, execution_id: str, task: int, round_number: int, item: int | None = None) -> None:
         for key, row in self.tables.attempts.get(execution_id, Map()).items():
             if key[0] == task and item in (None, key[1]) and key[2] < round_number and row.accepted:
-                self._put_attempt(replace(row, accepted=False))
+                _, keeper = self.tables.ready.get((execution_id, key), (0.0, 0))
+                self._put_attempt(replace(row, accepted=False), keeper)
 
     def delete_execution(self, execution_id: str) -> None:
         for row in self.tables.attempts.get(execution_id, Map()).values():
@@ -298,11 +301,11 @@ class MemoryTransaction(MemoryDiscards):
             if message.execution_id == execution_id:
                 self.tables = replace(self.tables, messages=self.tables.messages.delete(message.id))
 
-    def add_messages(self, messages: Sequence[NewMessage]) -> None:
+    def add_messages(self, messages: Sequence[NewMessage], keeper: int = 0) -> None:
         for message in messages:
             aside = Texts()
             text = encode_event(message.event, aside)
-            kept = Message(message.id, message.execution_id, message.due_s, text, aside)
+            kept = Message(message.id, message.execution_id, message.due_s, text, aside, keeper)
             if message.id in self.tables.messages:
                 raise StoreConflict(f"message {message.id} exists already")
             self.tables = replace(self.tables, messages=self.tables.messages.set(message.id, kept))
@@ -316,8 +319,25 @@ class MemoryTransaction(MemoryDiscards):
                 self.tables = replace(self.tables, messages=self.tables.messages.delete(message_id))
         return found
 
-    def due_messages(self, now_s: float, limit: int) -> list[DueMessage]:
-        due = [message for message in self.tables.messages.values() if message.due_s <= now_s]
+    def due_messages(self, now_s: float, limit: int, keeper: int = 0) -> list[DueMessage]:
+        return self._due({keeper}, now_s, limit)
+
+    def adopt_messages(
+        self, keeper: int, former: Collection[int], now_s: float, limit: int, notice_lease_s: float = 0.0
+    ) -> list[DueMessage]:
+        found = self._due(former, now_s, limit, notice_lease_s)
+        for each in found:
+            kept = replace(self.tables.messages[each.id], keeper=keeper)
+            self.tables = replace(self.tables, messages=self.tables.messages.set(each.id, kept))
+        return found
+
+    def _due(self, keepers: Collection[int], now_s: float, limit: int, notice_lease_s: float = 0.0) -> list[DueMessage]:
+        due = [
+            each
+            for each in self.tables.messages.values()
+            if each.keeper in keepers
+            and each.due_s <= now_s + (notice_lease_s if each.event.startswith(NOTICE) else 0.0)
+        ]
         due.sort(key=lambda message: (message.due_s, message.id))
         return [DueMessage(message.id, message.execution_id, message.due_s) for message in due[:limit]]
 
@@ -336,11 +356,34 @@ class MemoryTransaction(MemoryDiscards):
             changed = replace(row, heard_s=at_s)
             self.tables = replace(self.tables, attempts=put_cell(self.tables.attempts, execution_id, key, changed))
 
-    def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
+    def ready_attempts(self, limit: int, actions: Collection[str], keeper: int = 0) -> list[ReadyAttempt]:
+        return self._ready({keeper}, actions, math.inf, limit)
+
+    def adopt_attempts(
+        self,
+        keeper: int,
+        former: Collection[int],
+        actions: Collection[str],
+        before_s: float,
+        limit: int,
+        unmet: Collection[str] = (),
+    ) -> list[ReadyAttempt]:
+        waiting = self._ready(former, actions, before_s, len(self.tables.ready))
+        found = [each for each in waiting if each.target not in unmet][:limit]
+        for each in found:
+            self._put_attempt(self.tables.attempts[each.execution_id][each.key], keeper)
+        return found
+
+    def _ready(
+        self, keepers: Collection[int], actions: Collection[str], before_s: float, limit: int
+    ) -> list[ReadyAttempt]:
         found: list[ReadyAttempt] = []
-        for (execution_id, key), _ in sorted(self.tables.ready.items(), key=lambda entry: (entry[1], entry[0])):
-            if self.tables.executions[execution_id].state not in QUIET_EXECUTION and len(found) < limit:
-                row = self.tables.attempts[execution_id][key]
+        oldest = sorted((created_s, *name, keeper) for name, (created_s, keeper) in self.tables.ready.items())
+        for created_s, execution_id, key, keeper in oldest:
+            if keeper not in keepers or created_s >= before_s or len(found) >= limit:
+                continue
+            row = self.tables.attempts[execution_id][key]
+            if row.action in actions and self.tables.executions[execution_id].state not in QUIET_EXECUTION:
                 found.append(ReadyAttempt(execution_id, key, row.action, row.target, row.digest))
         return found
 
@@ -363,6 +406,10 @@ class MemoryTransaction(MemoryDiscards):
     def put_engine(self, row: EngineRow) -> None:
         """Store the row of an engine."""
         self.tables = replace(self.tables, engines=self.tables.engines.set(row.number, row))
+
+    def keepers(self) -> set[int]:
+        ready = {keeper for _, keeper in self.tables.ready.values()}
+        return ready | {message.keeper for message in self.tables.messages.values()}
 
     def prune_engines(self) -> int:
         held = {engine for cells in self.tables.held.values() for _, engine in cells.values()}

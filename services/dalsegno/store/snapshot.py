@@ -69,6 +69,7 @@ class Message:
     due_s: float
     event: str
     texts: Texts
+    keeper: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,8 @@ class Tables:
     tasks: Map[str, Map[int, TaskRow]] = field(default_factory=Map)
     attempts: Map[str, Map[AttemptKey, AttemptRow]] = field(default_factory=Map)
     checkpoints: Map[str, Map[int, CheckpointRow]] = field(default_factory=Map)
-    ready: Map[tuple[str, AttemptKey], float] = field(default_factory=Map)
-    """READY attempts, with the time since which they are READY."""
+    ready: Map[tuple[str, AttemptKey], tuple[float, int]] = field(default_factory=Map)
+    """READY attempts, with the time since which they are READY, and their keepers."""
     held: Map[str, Map[tuple[str, AttemptKey], tuple[int, int]]] = field(default_factory=Map)
     """The attempts of each session, with their deliveries and the engines of these."""
     journal: Map[str, Map[int, tuple[int, str, str]]] = field(default_factory=Map)

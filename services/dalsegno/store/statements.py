@@ -23,6 +23,9 @@ from dalsegno.workflow.states import QUIET_EXECUTION
 OWNED = ("attempts", "tasks", "checkpoints", "journal", "texts", "messages", "labels", "discards")
 """The tables with rows of an execution, beside its own."""
 
+NOTICE = '{"type":"NoticeDue"'
+"""How a notice begins as it is stored."""
+
 NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 """PostgreSQL's time, in seconds since 1970."""
 
@@ -49,9 +52,9 @@ class Statements:
         self.set_deaths = self._update("executions", ("deaths",), ("id",))
         self.insert_task = self._insert("tasks", TASK_COLUMNS)
         self.update_task = self._update("tasks", TASK_COLUMNS[TASK_FIXED:], ("execution_id", "number"))
-        self.insert_attempt = self._insert("attempts", ATTEMPT_COLUMNS)
+        self.insert_attempt = self._insert("attempts", (*ATTEMPT_COLUMNS, "keeper"))
         self.update_attempt = self._update(
-            "attempts", ATTEMPT_COLUMNS[ATTEMPT_FIXED:], ("execution_id", "task", "item", "attempt")
+            "attempts", ("keeper", *ATTEMPT_COLUMNS[ATTEMPT_FIXED:]), ("execution_id", "task", "item", "attempt")
         )
         self.save_progress = (
             f"UPDATE attempts SET progress = {mark} WHERE execution_id = {mark} AND task = {mark} AND item = {mark}"
@@ -76,6 +79,12 @@ class Statements:
         self.insert_text = (
             self._insert("texts", ("execution_id", "digest", "text", "last"))
             + " ON CONFLICT (execution_id, digest) DO UPDATE SET last = excluded.last"
+        )
+        # Which engine renews a lease is all the same: none waits for another one that does.
+        skip = "" if self._is_sqlite else " FOR UPDATE SKIP LOCKED"
+        self.renew_sessions = (
+            f"UPDATE sessions SET lease_until_s = {mark}, heard_s = {mark} WHERE session_id IN (SELECT session_id"
+            f" FROM sessions WHERE {among('session_id')} AND NOT ended AND lease_until_s < {mark}{skip})"
         )
         self._write_engines()
         self._write_messages()
@@ -109,13 +118,29 @@ class Statements:
             "DELETE FROM engines WHERE ended AND number < (SELECT max(number) FROM engines) AND NOT EXISTS"
             " (SELECT 1 FROM attempts WHERE state = 'RUNNING' AND session_id <> '' AND engine = engines.number)"
         )
+        # From each keeper to the next one by the index: what they keep costs nothing.
+        self.keepers = " UNION ".join(
+            f"SELECT keeper FROM (WITH RECURSIVE found AS (SELECT min(keeper) AS keeper FROM {table} WHERE {where}"
+            f" UNION ALL SELECT (SELECT min(keeper) FROM {table} WHERE {where} AND {table}.keeper > found.keeper)"
+            " FROM found WHERE keeper IS NOT NULL) SELECT keeper FROM found) AS each WHERE keeper IS NOT NULL"
+            for table, where in (("attempts", "state = 'READY'"), ("messages", "keeper >= 0"))
+        )
 
     def _write_messages(self) -> None:
         mark = self._mark
-        self.insert_message = self._insert("messages", ("id", "execution_id", "due_s", "event", "texts"))
+        self.insert_message = self._insert("messages", ("id", "execution_id", "due_s", "event", "texts", "keeper"))
         self.take_messages = f"DELETE FROM messages WHERE {self._among('id')} RETURNING id, event, texts"
         self.due_messages = (
-            f"SELECT id, execution_id, due_s FROM messages WHERE due_s <= {mark} ORDER BY due_s, id LIMIT {mark}"
+            f"SELECT id, execution_id, due_s FROM messages WHERE keeper = {mark} AND due_s <= {mark}"
+            f" ORDER BY due_s, id LIMIT {mark}"
+        )
+        # Two engines never wait for each other here: each takes what the other one has not locked.
+        skip = "" if self._is_sqlite else " FOR UPDATE SKIP LOCKED"
+        is_notice = f"substr(event, 1, {len(NOTICE)}) = '{NOTICE}'"
+        self.adopt_messages = (
+            f"UPDATE messages SET keeper = {mark} WHERE id IN (SELECT id FROM messages"
+            f" WHERE {self._among('keeper')} AND due_s <= {mark} AND (due_s <= {mark} OR {is_notice})"
+            f" LIMIT {mark}{skip}) RETURNING id, execution_id, due_s"
         )
 
     def _write_attempts(self) -> None:
@@ -124,8 +149,20 @@ class Statements:
         self.ready_attempts = (
             f"SELECT {columns}, attempts.action, attempts.target, attempts.digest FROM attempts"
             " JOIN executions ON executions.id = attempts.execution_id"
-            f" WHERE attempts.state = 'READY' AND executions.state NOT IN ({quiet})"
-            f" ORDER BY attempts.created_s, {columns} LIMIT {self._mark}"
+            f" WHERE attempts.state = 'READY' AND attempts.keeper = {self._mark} AND {self._among('attempts.action')}"
+            f" AND executions.state NOT IN ({quiet}) ORDER BY attempts.created_s, {columns} LIMIT {self._mark}"
+        )
+        # Whoever writes an attempt has locked its execution: what another engine is busy with is left to it.
+        skip = "" if self._is_sqlite else " FOR UPDATE OF executions SKIP LOCKED"
+        self.adopt_attempts = (
+            f"WITH found AS (SELECT {columns} FROM attempts JOIN executions ON executions.id = attempts.execution_id"
+            f" WHERE attempts.state = 'READY' AND {self._among('attempts.keeper')}"
+            f" AND {self._among('attempts.action')} AND NOT {self._among('attempts.target')}"
+            f" AND attempts.created_s < {self._mark}"
+            f" AND executions.state NOT IN ({quiet}) LIMIT {self._mark}{skip})"
+            f" UPDATE attempts SET keeper = {self._mark} FROM found WHERE attempts.execution_id = found.execution_id"
+            " AND attempts.task = found.task AND attempts.item = found.item AND attempts.attempt = found.attempt"
+            f" AND attempts.state = 'READY' RETURNING {columns}, attempts.action, attempts.target, attempts.digest"
         )
         self.held_attempts = (
             f"SELECT {columns}, delivery, session_id, engine FROM attempts"

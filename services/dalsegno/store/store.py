@@ -334,12 +334,12 @@ class Transaction(Protocol):
         as JSON text. `first_sequences`: where the journal of each begins."""
         ...
 
-    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = ()) -> dict[str, Removal]:
+    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = (), keeper: int = 0) -> dict[str, Removal]:
         """Store executions after their changes: rows, journal and large texts. Each occurs once in a batch.
 
         Removes the first slice of what they have discarded, unless former discards are still being removed. Returns
         what it has removed, by the ids of those that have discarded anything. `busy`: executions that are not to be
-        removed now.
+        removed now. `keeper`: the number of the engine that hands out what is READY now; 0: any may.
 
         Raises StoreConflict when one is not at the revision before its changes, or exists already.
         """
@@ -358,16 +358,26 @@ class Transaction(Protocol):
         """Delete one execution with everything that belongs to it. Its descendants stay."""
         ...
 
-    def add_messages(self, messages: Sequence[NewMessage]) -> None:
-        """Store events to deliver to executions."""
+    def add_messages(self, messages: Sequence[NewMessage], keeper: int = 0) -> None:
+        """Store events to deliver to executions. `keeper`: the number of the engine that delivers them; 0: any may."""
         ...
 
     def take_messages(self, message_ids: Collection[str]) -> dict[str, AnyEvent]:
         """Remove these messages. Return the events of those that still existed, in the order of the ids."""
         ...
 
-    def due_messages(self, now_s: float, limit: int) -> list[DueMessage]:
-        """Return messages whose time has come, by time and id."""
+    def due_messages(self, now_s: float, limit: int, keeper: int = 0) -> list[DueMessage]:
+        """Return messages of this keeper whose time has come, by time and id."""
+        ...
+
+    def adopt_messages(
+        self, keeper: int, former: Collection[int], now_s: float, limit: int, notice_lease_s: float = 0.0
+    ) -> list[DueMessage]:
+        """Make this engine the keeper of messages of others (`former`) whose time has come, and of their notices whose
+        time comes in `notice_lease_s`. Return them, by time and id.
+
+        Leave out what another transaction has locked: it waits for nobody. So each is adopted by one engine.
+        """
         ...
 
     def save_progress(self, progress: Sequence[NewProgress]) -> None:
@@ -378,8 +388,26 @@ class Transaction(Protocol):
         """Store when the third party of an attempt was heard."""
         ...
 
-    def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
-        """Return READY attempts of executions that are not quiet (O4, O14), the oldest first."""
+    def ready_attempts(self, limit: int, actions: Collection[str], keeper: int = 0) -> list[ReadyAttempt]:
+        """Return READY attempts of this keeper that run one of these actions, of executions that are not quiet (O4,
+        O14), the oldest first."""
+        ...
+
+    def adopt_attempts(
+        self,
+        keeper: int,
+        former: Collection[int],
+        actions: Collection[str],
+        before_s: float,
+        limit: int,
+        unmet: Collection[str] = (),
+    ) -> list[ReadyAttempt]:
+        """Make this engine the keeper of READY attempts of others (`former`) that run one of these actions, were made
+        before this time, and are of executions that are not quiet. Return them. `unmet`: targets of those to leave out.
+
+        Leave out executions that another transaction has locked: it waits for nobody. So each is adopted by one engine.
+        The transaction keeps the executions locked, and must claim no others afterwards.
+        """
         ...
 
     def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
@@ -395,6 +423,11 @@ class Transaction(Protocol):
         """Return whether the engine has not ended. Nobody ends it until this transaction ends."""
         ...
 
+    def keepers(self) -> set[int]:
+        """Return the numbers of those that keep READY attempts or messages, whether they have rows or not; 0 is that of
+        nobody."""
+        ...
+
     def prune_engines(self) -> int:
         """Delete the rows of ended engines that no executor has anything of. Return how many."""
         ...
@@ -408,7 +441,8 @@ class Transaction(Protocol):
         ...
 
     def renew_sessions(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
-        """Extend the leases of those that have not ended, which were heard now. Never shortens a lease."""
+        """Extend the leases of those that have not ended, which were heard now. Never shortens a lease, and leaves
+        what another transaction has locked: it waits for nobody."""
         ...
 
     def expired_sessions(self, now_s: float) -> list[SessionRow]:

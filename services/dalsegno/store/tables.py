@@ -195,10 +195,19 @@ ATTEMPTS = Table(
     # The reports of progress are written apart.
     _text("progress", server_default=""),
     _time("heard_s", server_default="0"),
+    # The number of the engine that wrote it last: while it is READY, this engine hands it out. 0: any engine may.
+    _number("keeper", server_default="0"),
 )
 _READY = sa.text("state = 'READY'")
 _HELD = sa.text("state = 'RUNNING' AND session_id <> ''")
-Index("attempts_ready", ATTEMPTS.c.created_s, sqlite_where=_READY, postgresql_where=_READY)
+Index(
+    "attempts_kept",
+    ATTEMPTS.c.keeper,
+    ATTEMPTS.c.action,
+    ATTEMPTS.c.created_s,
+    sqlite_where=_READY,
+    postgresql_where=_READY,
+)
 Index("attempts_held", ATTEMPTS.c.session_id, sqlite_where=_HELD, postgresql_where=_HELD)
 _TELLING = sa.text("progress <> '' AND ended_s IS NULL")
 Index("attempts_telling", ATTEMPTS.c.execution_id, sqlite_where=_TELLING, postgresql_where=_TELLING)
@@ -256,8 +265,10 @@ MESSAGES = Table(
     _text("event"),
     # The large texts of the event by digest, JSON text of an object; a message needs no other row.
     Column("texts", TEXT),
+    # The number of the engine that delivers it. 0: any engine may.
+    _number("keeper", server_default="0"),
 )
-Index("messages_due", MESSAGES.c.due_s, MESSAGES.c.id)
+Index("messages_kept", MESSAGES.c.keeper, MESSAGES.c.due_s, MESSAGES.c.id)
 Index("messages_by_execution", MESSAGES.c.execution_id)
 
 SESSIONS = Table(

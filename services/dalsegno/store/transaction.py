@@ -97,7 +97,7 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
                 found.setdefault(execution_id, []).append(changes)
         return {execution_id: changes for execution_id, changes in found.items() if execution_id not in large}
 
-    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = ()) -> dict[str, Removal]:
+    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = (), keeper: int = 0) -> dict[str, Removal]:
         rows, statements = gather(batch), self._statements
         try:
             self._many(statements.insert_execution, rows.added_executions)
@@ -109,8 +109,8 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
             self._many(statements.update_task, rows.altered_tasks)
             self._many(statements.supersede_attempts, rows.begun)
             self._many(statements.supersede_items, rows.begun_items)
-            self._many(statements.insert_attempt, rows.added_attempts)
-            self._many(statements.update_attempt, rows.altered_attempts)
+            self._many(statements.insert_attempt, [(*cells, keeper) for cells in rows.added_attempts])
+            self._many(statements.update_attempt, [(keeper, *cells) for cells in rows.altered_attempts])
             self._many(statements.insert_checkpoint, rows.added_checkpoints)
             self._many(statements.undo_checkpoints, rows.undone_checkpoints)
             self._many(statements.insert_text, rows.texts)
@@ -132,12 +132,13 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
             self._connection.execute(sa.delete(table).where(table.c.execution_id == execution_id))
         self._connection.execute(sa.delete(EXECUTIONS).where(EXECUTIONS.c.id == execution_id))
 
-    def add_messages(self, messages: Sequence[NewMessage]) -> None:
+    def add_messages(self, messages: Sequence[NewMessage], keeper: int = 0) -> None:
         rows: list[Cells] = []
         for message in messages:
             aside = Texts()
             text = encode_event(message.event, aside)
-            rows.append((message.id, message.execution_id, message.due_s, text, json.dumps(aside) if aside else None))
+            texts = json.dumps(aside) if aside else None
+            rows.append((message.id, message.execution_id, message.due_s, text, texts, keeper))
         self._many(self._statements.insert_message, rows)
 
     def take_messages(self, message_ids: Collection[str]) -> dict[str, AnyEvent]:
@@ -148,9 +149,16 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
         }
         return {message_id: found[message_id] for message_id in message_ids if message_id in found}
 
-    def due_messages(self, now_s: float, limit: int) -> list[DueMessage]:
-        self._cursor.execute(self._statements.due_messages, (now_s, limit))
+    def due_messages(self, now_s: float, limit: int, keeper: int = 0) -> list[DueMessage]:
+        self._cursor.execute(self._statements.due_messages, (keeper, now_s, limit))
         return [DueMessage(*row) for row in self._cursor.fetchall()]
+
+    def adopt_messages(
+        self, keeper: int, former: Collection[int], now_s: float, limit: int, notice_lease_s: float = 0.0
+    ) -> list[DueMessage]:
+        statements, until_s = self._statements, now_s + notice_lease_s
+        self._cursor.execute(statements.adopt_messages, (keeper, statements.list_of(former), until_s, now_s, limit))
+        return sorted((DueMessage(*row) for row in self._cursor.fetchall()), key=lambda each: (each.due_s, each.id))
 
     def save_progress(self, progress: Sequence[NewProgress]) -> None:
         rows = [
@@ -162,9 +170,25 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
     def save_heartbeat(self, execution_id: str, key: AttemptKey, at_s: float) -> None:
         self._cursor.execute(self._statements.save_heartbeat, (at_s, execution_id, *key))
 
-    def ready_attempts(self, limit: int) -> list[ReadyAttempt]:
-        self._cursor.execute(self._statements.ready_attempts, (limit,))
+    def ready_attempts(self, limit: int, actions: Collection[str], keeper: int = 0) -> list[ReadyAttempt]:
+        statements = self._statements
+        self._cursor.execute(statements.ready_attempts, (keeper, statements.list_of(actions), limit))
         return [ReadyAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
+
+    def adopt_attempts(
+        self,
+        keeper: int,
+        former: Collection[int],
+        actions: Collection[str],
+        before_s: float,
+        limit: int,
+        unmet: Collection[str] = (),
+    ) -> list[ReadyAttempt]:
+        list_of = self._statements.list_of
+        lists = list_of(former), list_of(actions), list_of(unmet)
+        self._cursor.execute(self._statements.adopt_attempts, (*lists, before_s, limit, keeper))
+        found = [ReadyAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
+        return sorted(found, key=lambda each: (each.execution_id, each.key))
 
     def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
         self._cursor.execute(self._statements.held_attempts, (self._statements.list_of(session_ids),))
@@ -178,6 +202,10 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
         self._cursor.execute(self._statements.engine_holds, (number,))
         row = self._cursor.fetchone()
         return row is not None and bool(row[0])
+
+    def keepers(self) -> set[int]:
+        self._cursor.execute(self._statements.keepers)
+        return {row[0] for row in self._cursor.fetchall()}
 
     def prune_engines(self) -> int:
         self._cursor.execute(self._statements.prune_engines)
@@ -204,11 +232,9 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
         self._upsert(SESSIONS, values)
 
     def renew_sessions(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
-        table = SESSIONS
-        self._connection.execute(
-            sa.update(table)
-            .where(table.c.session_id.in_(session_ids), ~table.c.ended, table.c.lease_until_s < lease_until_s)
-            .values(lease_until_s=lease_until_s, heard_s=heard_s)
+        statements = self._statements
+        self._cursor.execute(
+            statements.renew_sessions, (lease_until_s, heard_s, statements.list_of(session_ids), lease_until_s)
         )
 
     def expired_sessions(self, now_s: float) -> list[SessionRow]:

@@ -18,9 +18,10 @@ from dalsegno.engine.batches import conductor as conductors
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import CompiledWorkflows, ExecutionCache
 from dalsegno.engine.batches.compiling import compile_row
-from dalsegno.engine.batches.conductor import Conductor, _take_turns
+from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
+from dalsegno.engine.batches.turns import take_turns
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.executors.callbacks import Callbacks
@@ -82,26 +83,29 @@ class Rig:
         credit: int = 100,
         work_max_s: float = UNHURRIED_S,
         slots: int = 1_000,
+        engine: int = 0,
     ) -> None:
+        """`engine`: its number, where others share the store."""
         self.store = store or FragileStore()
         workflows = CompiledWorkflows(compile_row)
         self.copies = ExecutionCache(64 << 20, workflows)
-        self.dispatcher = Dispatcher(Callbacks(new_key()))
+        self.dispatcher = Dispatcher(Callbacks(new_key()), engine)
         lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
         clock = Clock(lambda: 1.0)  # time stands still: nothing is written but what the test does
         clock.begin(self.store)
-        self.conductor = Conductor(self.store, clock, self.copies, lookups, self.dispatcher, work_max_s=work_max_s)
+        parts = self.store, clock, self.copies, lookups, self.dispatcher
+        self.conductor = Conductor(*parts, work_max_s=work_max_s, engine=engine)
         self.stream = ExecutorStream("s", "x", {"std.noop": NOOP}, {}, credit, slots)
         self.dispatcher.add_stream(self.stream)
         self.sent: list[wire.RunAction] = []
         self.messages: list[DeliverEvent] = []
 
-    def define(self) -> None:
-        document = read(CHAIN)
+    def define(self, text: str = CHAIN) -> None:
+        document = read(text)
         assert not document.problems
         with self.store.write() as transaction:
-            stored = StoredDocument(CHAIN, "mistral", "", 0.0)
-            transaction.save_document(stored, [StoredMember(derived_id(0, "chain"), "workflow", "chain")])
+            stored = StoredDocument(text, "mistral", "", 0.0)
+            transaction.save_document(stored, [StoredMember(derived_id(0, text), "workflow", "chain")])
 
     def carry_out(self, *works: Work) -> list[Committed | Failed | Deferred]:
         """Carry out works: in one batch, however busy the machine is, unless the rig's batches have a time."""
@@ -453,7 +457,9 @@ class Timed(DeliverEvent):
     TAKES_S = 0.003
 
     def carry_out(self, batch: Batch) -> None:
-        time.sleep(self.TAKES_S)
+        until_s = time.thread_time() + self.TAKES_S
+        while time.thread_time() < until_s:
+            pass
         super().carry_out(batch)
 
 
@@ -488,7 +494,7 @@ def test_those_left_behind_come_a_turn_later() -> None:
     named = ["slow", "slow", "slower", "quick", "quick", ""]
     works: list[Work] = [DeliverEvent(name, PauseRequested()) for name in named]
     taken = list(works)
-    _take_turns(taken, {"slow", "slower"})
+    take_turns(taken, {"slow", "slower"})
     assert [works.index(work) for work in taken] == [0, 3, 5, 1, 2, 4]
 
 

@@ -14,6 +14,7 @@ from dalsegno.store.memory import MemoryTransaction
 ORDER = (
     ("take_messages",),
     ("claim",),
+    ("adopt_messages", "adopt_attempts"),
     ("save_all", "add_messages"),
     ("lock_sessions",),
     ("renew_sessions", "save_session", "end_sessions"),

@@ -15,6 +15,7 @@ from tests.integration.engines import ScriptedExecutor, done, until, wire
 from tests.unit.engine.conftest import Desk
 
 from dalsegno.engine import service
+from dalsegno.engine.executors import dispatcher
 from dalsegno.engine.service import Engine
 from dalsegno.engine.settings import Settings
 from dalsegno.rpc.channel import open_channel
@@ -208,3 +209,16 @@ async def test_an_inventory_that_breaks_the_contract_ends_the_stream(two: Two) -
         await until(lambda: session.first.errors)
         assert session.first.errors[0].code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "inventory.in_flight[0].action_execution_id" in str(session.first.errors[0].details())
+
+
+async def test_what_an_ended_engine_had_not_handed_out_goes_to_another_one(two: Two) -> None:
+    """No executor serves the first engine; when it has ended, what was READY there is handed out by the second."""
+    async with Session(two) as session:
+        await session.open_second()
+        await session.first.die()
+        await until(lambda: not two.first.engine._executors.count)
+        with patch.object(dispatcher, "HELP_AFTER_S", 1e9):
+            waiting = await two.first.run("test.unsafe")
+            two.end_first()
+            await until(lambda: session.second.received)
+        assert [run.action_execution_id for run in session.second.received] == [waiting.id]

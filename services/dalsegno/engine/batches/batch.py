@@ -66,13 +66,16 @@ class Batch:
         *,
         last_resort: bool = False,
         shift_s: float = 0.0,
+        engine: int = 0,
     ) -> None:
         """`broken`: the executions that cannot be stepped, with the reason; it outlives the batch. `step_note`: records
         what is stepped. `last_resort`: see `Claims.load`.
 
         `at_s` is the time as engines count it, `shift_s` is its difference from the store's clock (see clock.py).
+        `engine`: the number of the engine, if others share the store; else 0.
         """
         self.transaction, self.at_s, self.shift_s = transaction, at_s, shift_s
+        self.engine = engine
         self.outside = TransactionOutside(lookups, transaction.queries, self.changes_until)
         self.lookups = lookups
         self.claims = Claims(transaction, cache, step_note, last_resort=last_resort)
@@ -371,14 +374,14 @@ class Batch:
             if staged.changes
         ]
         if saved:
-            for execution_id, removal in self.transaction.save_all(saved, self.claims.ids).items():
+            for execution_id, removal in self.transaction.save_all(saved, self.claims.ids, self.engine).items():
                 self._removed(execution_id, removal)
         for execution_id in self.deaths:
             stepped = self.staged.get(execution_id)
             if stepped is not None and stepped.is_stepped and not (stepped.changes or self.is_given_up(execution_id)):
                 self.transaction.set_deaths(execution_id, 0)
         if messages := self.outbox.rows:
-            self.transaction.add_messages(messages)
+            self.transaction.add_messages(messages, self.engine)
         self.answers.complete(self.transaction, self.at_s)
         self.sessions.write(self.transaction)
 

@@ -32,6 +32,7 @@ from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.readiness import Readiness
 from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, Remainder, Result, StoreLost
 from dalsegno.engine.batches.step_note import StepNote
+from dalsegno.engine.batches.turns import gathering_s, next_window, take_turns
 from dalsegno.engine.batches.work import DeliverEvent, DropMessage, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.feed import DELETED, hint_of
@@ -51,10 +52,10 @@ QUEUE_MAX = 20_000
 """When more requests of people wait, further ones are refused. Events of executors and messages are always accepted."""
 
 WORK_MAX_S = 0.05
-"""After this time a batch begins no further work."""
+"""So long after its first work a batch begins no further one, in seconds."""
 
 SLOW_WORK_S = 0.005
-"""A work that takes longer is slow."""
+"""A work that takes longer is slow, in seconds of processor time: on a busy machine each would be slow by the clock."""
 
 SLOW_MAX_S = 0.02
 """After this time a batch with a slow work begins no further work: the next ones are often slow too, and quick works
@@ -92,13 +93,15 @@ class Conductor:
         self.readiness = Readiness(clock.steady_s)
         self.on_ended: Callable[[], None] = lambda: None
         """Called on the loop when it has found that another engine has ended this one: it writes nothing more."""
+        self.others = 0
+        """How many other engines share the store now."""
         self._engine = engine
         self._has_ended = False
         self._transactions = Durations()
         self._store = store
         self._cache = cache
         self._lookups = lookups
-        self._works_max = works_max
+        self._works_max = self._window = works_max
         self._step_note = step_note or StepNote()
         self._work_max_s = work_max_s
         self._message_ids = MessageIds()
@@ -219,10 +222,10 @@ class Conductor:
         works: list[Work] = []
         while self._slices and not works:
             self._gather(self._slices, works)
-        while self._queue and len(works) < self._works_max:
+        while self._queue and len(works) < self._window:
             self._gather(self._queue, works)
         if self._behind:
-            _take_turns(works, self._behind)
+            take_turns(works, self._behind)
         return works
 
     def _gather(self, queue: deque[Work], works: list[Work]) -> None:
@@ -267,11 +270,18 @@ class Conductor:
                         self._deferred.put(work)
                 case Committed():
                     self._committed(result)
-        self._go_on()
+        pause_s = 0.0 if self._stopping else gathering_s(len(works), self.others)
+        if pause_s:
+            assert self._loop is not None
+            self._loop.call_later(pause_s, self._go_on)
+        else:
+            self._go_on()
 
     def _committed(self, committed: Committed) -> None:
         """Keep what a stored batch has left, and notify everybody who waits for it."""
         self._behind = {work.execution_id for work in committed.left}
+        done = None if committed.is_slow or not committed.left else len(committed.works)
+        self._window = next_window(self._window, self._works_max, done)
         self._queue.extendleft(reversed(committed.left))
         self._slices.extend(committed.left_slices)
         for execution_id, reason in committed.broken.items():
@@ -403,15 +413,11 @@ class Conductor:
             with self._transactions.measured(), self._store.write() as transaction:
                 self._check(transaction)
                 batch = Batch(
-                    transaction,
-                    self._cache,
-                    self._lookups,
-                    self.clock.now_s(),
-                    self._message_ids,
-                    self._broken,
+                    *(transaction, self._cache, self._lookups, self.clock.now_s(), self._message_ids, self._broken),
                     self._step_note,
                     last_resort=last_resort,
                     shift_s=self.clock.shift_s,
+                    engine=self._engine,
                 )
                 rest = self._fill(batch, works, part)
                 decided = time.perf_counter()
@@ -445,6 +451,7 @@ class Conductor:
             left=rest.left,
             left_slices=rest.left_slices,
             deferred=rest.deferred,
+            is_slow=rest.is_slow,
             messages=batch.outbox.messages,
             outgoing=self._dispatcher.commit(batch),
             cancels=batch.outbox.cancels,
@@ -506,13 +513,12 @@ class Conductor:
         rest = Remainder()
         has_slice = False
         # Without what the store took until now: else a batch on a slow store would do one work, and fall behind.
-        began = before = time.perf_counter()
+        began, used_s = time.perf_counter(), time.thread_time()
         until = began + self._work_max_s
         for index, work in enumerate(works):
-            now = time.perf_counter()
-            if now - before > SLOW_WORK_S:
-                until = min(until, began + SLOW_MAX_S)
-            before = now
+            now, used_before_s, used_s = time.perf_counter(), used_s, time.thread_time()
+            if used_s - used_before_s > SLOW_WORK_S:
+                until, rest.is_slow = min(until, began + SLOW_MAX_S), True
             is_slice = work.is_slice(batch)
             if is_slice and has_slice:
                 rest.left_slices.append(work)
@@ -568,23 +574,6 @@ class Conductor:
                 (ended - decided) * 1e3,
                 counts,
             )
-
-
-def _take_turns(works: list[Work], behind: Collection[str]) -> None:
-    """Order works by turns: the first of each execution, then the second of each, and so on.
-
-    So many works of one execution do not delay the others. Executions that the last batch has left, mostly because
-    their works are slow, come one turn later. The first work keeps its place, so that they make progress.
-    """
-    turns = dict.fromkeys(behind, 0)
-
-    def turn(work: Work) -> int:
-        if not work.execution_id:
-            return 0
-        count = turns[work.execution_id] = turns.get(work.execution_id, -1) + 1
-        return count
-
-    works[1:] = sorted(works[1:], key=turn)
 
 
 def _call(function: Callable[..., None], *arguments: object) -> None:

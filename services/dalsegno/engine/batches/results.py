@@ -24,6 +24,8 @@ class Committed:
     left_slices: Sequence[Work] = ()
     deferred: Sequence[Work] = ()
     """The works that wait for values."""
+    is_slow: bool = False
+    """Whether a slow work is the reason for which works are left."""
     messages: list[NewMessage] = field(default_factory=list)
     outgoing: Outgoing = field(default_factory=dict)
     cancels: list[Cancel] = field(default_factory=list)
@@ -65,6 +67,8 @@ class Remainder:
     """Slices of items. Each later batch begins one."""
     deferred: list[Work] = field(default_factory=list)
     """Works that wait for values."""
+    is_slow: bool = False
+    """Whether a work was slow."""
 
     def __iter__(self) -> Iterator[Work]:
         """Iterate over all of them."""

@@ -37,11 +37,9 @@ class SessionRows:
 
     def write(self, transaction: Transaction) -> None:
         """Write them. Nothing else may be locked after this."""
-        touched = self._renewed | self._saved.keys() | self._ended
-        if not touched:
-            return
-        transaction.lock_sessions(touched)
-        if self._renewed:
+        if written := self._saved.keys() | self._ended:
+            transaction.lock_sessions(written)
+        if self._renewed:  # waits for nobody
             transaction.renew_sessions(self._renewed, self._heard_s, self._lease_until_s)
         for _, session in sorted(self._saved.items()):
             transaction.save_session(session)

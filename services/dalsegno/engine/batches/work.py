@@ -85,8 +85,9 @@ class Work(ABC):
     @property
     def can_wait(self) -> bool:
         """Whether a batch may leave it to the next one. A work that only removes a message is quick, and need not
-        wait."""
-        return not self.message_id
+        wait. One that is repeated anyway has read what it needs already: those that were left would read it again in
+        every batch, until none has time for anything else."""
+        return not (self.message_id or self.is_periodic)
 
     def must_wait(self, batch: Batch) -> bool:
         """Return whether the decisions of the batch must be stored first. If so, the next batch does this work."""

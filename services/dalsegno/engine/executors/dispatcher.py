@@ -1,14 +1,17 @@
 """Hands out READY attempts to executors with credit, as part of the batch (dalsegno/README.md#durability), in the
 conductor's thread.
 
-READY attempts have three sources: what this batch has made READY, the backlog, and, once a second while there is credit
-left, the store, which has those that a dead engine left.
+READY attempts have three sources: what this batch has made READY, the backlog, and, once a second, the store: those of
+this engine that are not in memory, those that a dead engine left, and, while there is credit left, those for which
+another engine has none.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.care import Part
@@ -21,6 +24,7 @@ from dalsegno.engine.executors.occupancy import Name, Occupancy
 from dalsegno.engine.executors.sessions import TakeBack
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.rpc import convert
+from dalsegno.store.records import ReadyAttempt
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionMoved
 from dalsegno.workflow.events import HandedOut, TaskDone, TaskOutcome
@@ -32,6 +36,16 @@ from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionSta
 
 PICKS_MAX = 500
 """How many attempts are taken from the backlog in one batch. For each an execution may have to be claimed."""
+
+ADOPTED_MAX = 500
+"""How many attempts of other engines one batch adopts. For each an execution is locked."""
+
+HELP_AFTER_S = 0.5
+"""What waits longer for another engine is handed out by one that has credit left. What can be handed out at once never
+waits that long, so that executions stay with their engines."""
+
+UNMET_MAX = 1_000
+"""The number of targets without an executor that are remembered."""
 
 SCAN_LIMIT = 1_000
 SCAN_LIMIT_MAX = 1_000_000
@@ -46,6 +60,9 @@ class Dispatcher:
         self._engine = engine
         self._streams: list[ExecutorStream] = []
         self._serving: dict[Requirement, deque[ExecutorStream]] = {}
+        self._unmet: set[str] = set()
+        """Targets of attempts that were found in the store and that no stream fits. Engines would adopt these from each
+        other again and again."""
         self._backlog = Backlog()
         self._occupancy = Occupancy()
         self._picks: list[Entry] = []
@@ -159,23 +176,47 @@ class Dispatcher:
         self.outgoing, self._picks, self._more = {}, [], False
 
     def scan(self, batch: Batch) -> None:
-        """Look for READY attempts in the store, which dead engines left, if there is credit left."""
-        if not any(map(self._room, self._streams)):
+        """Look for READY attempts in the store that this engine keeps and that are not in memory, if there is credit
+        left."""
+        actions = {name for stream in self._streams if self._room(stream) for name in stream.actions}
+        if not actions:
             return
-        found = batch.transaction.ready_attempts(self._scan_limit)
-        servable = 0
-        for ready in found:
-            kind = Requirement(ready.action, ready.target, ready.digest, None)
-            added = self._backlog.add((kind, ready.execution_id, ready.key))
-            servable += added and self._credit(kind) > 0
+        found = batch.transaction.ready_attempts(self._scan_limit, actions, batch.engine)
+        servable = sum(map(self._add_found, found))
         if len(found) < self._scan_limit or servable:
             self._scan_limit = SCAN_LIMIT
         else:  # nobody serves the oldest: look behind them
             self._scan_limit = min(self._scan_limit * 4, SCAN_LIMIT_MAX)
 
+    def adopt(self, batch: Batch, ended: Collection[int], living: Collection[int]) -> None:
+        """Become the keeper of READY attempts of engines that have ended, and of those that have waited for another
+        engine while there is credit for them here."""
+        adopt = partial(batch.transaction.adopt_attempts, batch.engine, unmet=self._unmet)
+        served = {name for stream in self._streams if stream.is_open for name in stream.actions}
+        if served and ended:
+            for ready in adopt(ended, served, math.inf, ADOPTED_MAX):
+                self._add_found(ready)
+        busy = {kind.action for kind in self._backlog.kinds() if self._credit(kind)}
+        idle = [stream for stream in self._streams if self._room(stream)]
+        actions = {name for stream in idle for name in stream.actions} - busy
+        if actions and living:
+            room = min(ADOPTED_MAX, sum(map(self._room, idle)))
+            for ready in adopt(living, actions, batch.at_s - HELP_AFTER_S, room):
+                self._add_found(ready)
+
+    def _add_found(self, ready: ReadyAttempt) -> bool:
+        """Add an attempt that the store has to the backlog. Return whether it is new there and can be handed out."""
+        if not any(stream.fits(ready.target) for stream in self._streams):
+            if len(self._unmet) >= UNMET_MAX:
+                self._unmet.clear()
+            self._unmet.add(ready.target)
+        kind = Requirement(ready.action, ready.target, ready.digest, None)
+        return self._backlog.add((kind, ready.execution_id, ready.key)) and self._credit(kind) > 0
+
     def _add_stream(self, stream: ExecutorStream) -> None:
         self._streams.append(stream)
         self._serving.clear()
+        self._unmet.clear()
 
     def _remove_stream(self, stream: ExecutorStream) -> None:
         if stream in self._streams:

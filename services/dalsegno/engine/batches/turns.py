@@ -1,0 +1,56 @@
+"""Whose turn it is: in which order works are done, and when an engine leaves the machine and the database to others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from dalsegno.engine.batches.work import Work
+
+GATHER_S = 0.01
+"""How long an engine lets works arrive before its next batch, for each other engine of the store."""
+
+GATHER_S_MAX = 0.04
+
+GATHER_FROM, GATHER_UNTIL = 8, 100
+"""After a batch with fewer works it waits for none, since there is little to do; after one with more, since it is large
+enough."""
+
+
+def gathering_s(works: int, others: int) -> float:
+    """Return how long an engine lets works arrive after a batch of so many, in seconds. `others`: how many other
+    engines share the store.
+
+    A transaction costs as much as ten works, of engine and database. One engine makes larger batches when there is more
+    to do, as works arrive while it is busy; several would each make small ones.
+    """
+    return min(GATHER_S * others, GATHER_S_MAX) if GATHER_FROM <= works < GATHER_UNTIL else 0.0
+
+
+WINDOW_LEAST = 64
+
+
+def next_window(window: int, most: int, done: int | None) -> int:
+    """Return how many works the next batch takes. `window`: how many the last one might take. `done`: how many quick
+    works it has done in its time, if there were more; None: it has done all, or some were slow.
+
+    Each work that is taken costs a claim, and again in the batch after it when it is left. Works that slow ones stand
+    before are taken all the same: their executions have their turns.
+    """
+    return min(most, 2 * window) if done is None else min(most, max(WINDOW_LEAST, 2 * done))
+
+
+def take_turns(works: list[Work], behind: Collection[str]) -> None:
+    """Order works by turns: the first of each execution, then the second of each, and so on.
+
+    So many works of one execution do not delay the others. Executions that the last batch has left, mostly because
+    their works are slow, come one turn later. The first work keeps its place, so that they make progress.
+    """
+    turns = dict.fromkeys(behind, 0)
+
+    def turn(work: Work) -> int:
+        if not work.execution_id:
+            return 0
+        count = turns[work.execution_id] = turns.get(work.execution_id, -1) + 1
+        return count
+
+    works[1:] = sorted(works[1:], key=turn)

@@ -1,0 +1,176 @@
+"""Several engines on one store: each does its own work, helps where another has no credit, and adopts that of ended
+engines."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import pytest
+from tests.unit.engine.test_conductor import CHAIN, NOOP, Rig, Start
+
+from dalsegno.engine.batches.work import DeliverEvent
+from dalsegno.engine.executors import dispatcher
+from dalsegno.engine.executors.streams import ExecutorStream
+from dalsegno.engine.timers import Poll, Timers
+from dalsegno.store.memory import MemoryStore
+from dalsegno.store.records import NewMessage
+from dalsegno.workflow.events import PauseRequested
+
+
+class Life:
+    """One of several engines on a store, with an executor of its own."""
+
+    def __init__(self, store: MemoryStore, credit: int) -> None:
+        self.number = store.register_engine("engine", "", is_alone=False)
+        self.rig = Rig(store, credit, engine=self.number)
+        self.delivered: list[str] = []
+        self._started = 0
+        self._timers = Timers(self.rig.conductor.clock, self._deliver)
+
+    def start(self) -> str:
+        """Start an execution here. Return its id."""
+        self._started += 1
+        start = Start(100 * self.number + self._started)
+        self.rig.carry_out(start)
+        return start.execution_id
+
+    def poll(self) -> None:
+        """Look into the store, as once a second, and hand out what was found."""
+        poll = Poll(self._timers, self.rig.dispatcher, lambda others: None)
+        self.rig.carry_out(poll)
+        poll.done()
+        self.rig.carry_out()
+
+    @property
+    def runs(self) -> list[str]:
+        """The executions of which it has handed out something."""
+        return [run.action_execution_id.partition(".")[0] for run in self.rig.sent]
+
+    def _deliver(self, work: object) -> None:
+        assert isinstance(work, DeliverEvent)
+        self.delivered.append(work.message_id)
+
+
+def message(name: str, due_s: float) -> NewMessage:
+    """A message that is due then."""
+    return NewMessage(name, "e1", PauseRequested(), due_s)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    found = MemoryStore()
+    Rig(found).define()
+    return found
+
+
+def test_what_another_engine_has_just_made_ready_is_left_to_it(store: MemoryStore) -> None:
+    """An engine with credit left does not take over executions of another one that hands them out itself."""
+    busy, idle = Life(store, 0), Life(store, 100)
+    busy.start()
+    idle.poll()
+    assert idle.runs == []
+    busy.rig.dispatcher.give_credit(busy.rig.stream, 1)
+    busy.rig.carry_out()
+    assert len(busy.runs) == 1
+
+
+def test_what_waits_for_another_engine_is_handed_out_where_credit_is_left(store: MemoryStore) -> None:
+    """An executor that is connected to one engine only, or has credit left there, serves the executions of all."""
+    busy, idle = Life(store, 0), Life(store, 1)
+    ids = [busy.start() for _ in range(2)]
+    with patch.object(dispatcher, "HELP_AFTER_S", -1.0):
+        idle.poll()
+        assert len(idle.runs) == 1
+        idle.poll()
+    assert len(idle.runs) == 1
+    busy.rig.dispatcher.give_credit(busy.rig.stream, 2)
+    busy.rig.carry_out()
+    assert sorted([*idle.runs, *busy.runs]) == sorted(ids)
+
+
+TARGETED = CHAIN.replace("a: {action: std.noop,", "a: {action: std.noop, target: gpu,")
+
+
+def test_what_no_executor_may_run_does_not_wander_between_engines() -> None:
+    """Attempts with a target that nobody meets are adopted once, by engines that have credit for their action; they
+    keep no credit from what others wait for, and an executor that meets the target gets them."""
+    store = MemoryStore()
+    Rig(store).define(TARGETED)
+    without, one, other = Life(store, 0), Life(store, 5), Life(store, 5)
+    targeted = [without.start() for _ in range(3)]
+    Rig(store).define(CHAIN)
+    with patch.object(dispatcher, "HELP_AFTER_S", -1.0):
+        for life in (one, other, one, other):
+            life.poll()
+        keepers = _keepers(store)
+        one.poll()
+        assert _keepers(store) == keepers
+        assert set(keepers) == set(targeted)
+        plain = without.start()
+        one.poll()
+        assert one.runs == [plain]
+        met = ExecutorStream("s2", "gpu", {"std.noop": NOOP}, {}, 5, 5)
+        without.rig.dispatcher.add_stream(met)
+        without.poll()
+    assert sorted(without.runs) == sorted(targeted)
+
+
+def _keepers(store: MemoryStore) -> dict[str, int]:
+    """Who keeps the READY attempt of each execution."""
+    return {execution_id: keeper for (execution_id, _), (_, keeper) in store._tables.ready.items()}
+
+
+def test_what_an_ended_engine_keeps_is_adopted_by_one(store: MemoryStore) -> None:
+    """READY attempts of an ended engine are handed out by one other engine, each once, at its next look, also where no
+    credit is left for them now."""
+    gone, one, other = Life(store, 0), Life(store, 0), Life(store, 100)
+    ids = [gone.start() for _ in range(3)]
+    one.poll()
+    other.poll()
+    assert one.runs == other.runs == []
+    store.end_engine(gone.number)
+    one.poll()
+    other.poll()
+    assert other.runs == []
+    one.rig.dispatcher.give_credit(one.rig.stream, 3)
+    one.rig.carry_out()
+    assert sorted(one.runs) == sorted(ids)
+
+
+def test_messages_of_an_ended_engine_are_delivered_by_one(store: MemoryStore) -> None:
+    """A due message is delivered by the engine that wrote it, and by one other engine after that one has ended."""
+    gone, one, other = Life(store, 0), Life(store, 0), Life(store, 0)
+    with store.write() as transaction:
+        transaction.add_messages([message("m1", transaction.now_s() - 1.0)], gone.number)
+    one.poll()
+    assert one.delivered == []
+    store.end_engine(gone.number)
+    one.poll()
+    other.poll()
+    assert (one.delivered, other.delivered) == (["m1"], [])
+
+
+@pytest.mark.parametrize("keeper", [0, 99])
+def test_what_a_version_without_keepers_leaves_is_adopted(store: MemoryStore, keeper: int) -> None:
+    """What it writes has no keeper, and it deletes the row of an ended engine that still keeps something: both are
+    handed out and delivered by an engine that knows keepers."""
+    older, engine = Life(store, 0), Life(store, 5)
+    waiting = older.start()
+    store.end_engine(older.number)
+    with store.write() as transaction:
+        (found,) = transaction.adopt_attempts(keeper, [older.number], ["std.noop"], 2e9, 1)
+        transaction.add_messages([message("m1", transaction.now_s() - 1.0)], keeper)
+        assert transaction.prune_engines() == 1
+    assert found.execution_id == waiting
+    engine.poll()
+    assert (engine.runs, engine.delivered) == ([waiting], ["m1"])
+
+
+def test_a_living_engine_that_delivers_nothing_is_helped(store: MemoryStore) -> None:
+    """A message that waits long for an engine, which stands still in a step, is delivered by another one."""
+    still, other = Life(store, 0), Life(store, 0)
+    with store.write() as transaction:
+        now_s = transaction.now_s()
+        transaction.add_messages([message("m1", now_s - 1.0), message("m2", now_s - 60.0)], still.number)
+    other.poll()
+    assert other.delivered == ["m2"]

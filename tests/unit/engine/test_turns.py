@@ -1,0 +1,61 @@
+"""How many works a batch takes, and when an engine lets further ones arrive."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.engine.test_conductor import Rig, Start
+
+from dalsegno.engine.batches.results import Committed
+from dalsegno.engine.batches.turns import gathering_s, next_window
+from dalsegno.engine.executors.sessions import KeepLeases
+from dalsegno.engine.timers import Poll, Timers
+
+
+@pytest.mark.parametrize(
+    ("works", "others", "pause_s"), [(50, 0, 0.0), (1, 3, 0.0), (200, 3, 0.0), (50, 1, 0.01), (50, 20, 0.04)]
+)
+def test_an_engine_that_shares_the_store_lets_works_arrive(works: int, others: int, pause_s: float) -> None:
+    """After small batches under load it waits a moment, longer with more engines; an engine alone, one with little to
+    do, and one with large batches wait for nothing."""
+    assert gathering_s(works, others) == pytest.approx(pause_s)
+
+
+def test_a_batch_takes_about_as_many_works_as_it_can_do() -> None:
+    """What is left is claimed again, so the next batch takes no more than twice what this one has done; as many as ever
+    when all were done, or when slow works were the reason."""
+    assert next_window(500, 500, 100) == 200
+    assert next_window(500, 500, 3) == 64
+    assert next_window(200, 500, None) == 400
+    assert next_window(400, 500, None) == 500
+
+
+class Silent:
+    """Connected executors, of which none is there; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def take_heard(self) -> set[str]:
+        self.asked += 1
+        return set()
+
+    def connected(self) -> dict[str, str]:
+        return {}
+
+
+def test_works_that_are_repeated_each_second_are_never_left() -> None:
+    """A batch without time leaves other works; looks into the store, which it has made already, it does not leave to be
+    made again with those of the next second."""
+    rig = Rig(work_max_s=0.0)
+    rig.define()
+    silent = Silent()
+    leases = KeepLeases(silent, 1.0, lambda: False)  # type: ignore[arg-type]
+    poll = Poll(Timers(rig.conductor.clock, rig.conductor.put), rig.dispatcher, lambda others: None)
+    starts = [Start(number) for number in range(3)]
+    (result,) = rig.carry_out(*starts, leases, poll)
+    assert isinstance(result, Committed)
+    assert silent.asked == 1
+    assert leases in result.works
+    assert poll in result.works
+    assert result.left
+    assert not {leases, poll} & set(result.left)
