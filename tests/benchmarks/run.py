@@ -1,4 +1,4 @@
-"""Measures separate engine, executor and api processes on SQLite, and prints a table (scripts/bench)."""
+"""Measures separate engine, executor and api processes, and prints a table (scripts/bench)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.benchmarks import (
     delegates,
     disturbances,
     endless,
+    engines,
     going_back,
     operations,
     over_http,
@@ -47,6 +48,11 @@ LONG = {"W12", "W13", "W14"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for. The exit code is 1 when a workload failed."""
     options = _read_options(arguments)
+    if options.database == "postgresql":
+        sizes = options.engines, options.workflows_at_once, options.times
+        table = asyncio.run(engines.measure_engines(*sizes, options.delay_ms))
+        print(f"machine: {describe_machine()}\ncommit: {find_commit()}\n\n{table}\n\n{engines.NOTE}")
+        return 0
     results: list[Result] = []
     try:
         asyncio.run(_measure(options, results))
@@ -70,6 +76,13 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--profile", type=Path, metavar="DIR", help="record the services with py-spy, if there is one")
     parser.add_argument("--rounds", type=int, default=endless.ROUNDS, metavar="N", help="how often W12 goes round")
     parser.add_argument("--waiting", type=int, default=delegates.WAITING, metavar="N", help="how many wait in W13")
+    parser.add_argument("--database", default="sqlite", choices=("sqlite", "postgresql"), help="see scripts/bench")
+    parser.add_argument("--engines", type=_numbers, default=[1, 2, 4], metavar="1,2,4", help="how many engines")
+    parser.add_argument("--workflows", dest="workflows_at_once", type=_numbers, default=[1_000, 10_000], metavar="N,M")
+    parser.add_argument(
+        "--times", type=int, default=2, metavar="N", help="how often each number of engines has its turn"
+    )
+    parser.add_argument("--delay-ms", type=float, default=0.0, metavar="MS", help="of each packet to the database")
     options = parser.parse_args(arguments)
     options.workloads = [name.strip().upper() for name in options.only.split(",") if name.strip()]
     unknown = set(options.workloads) - set(EVERY)
@@ -79,6 +92,14 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not options.workloads and not options.expressions and not options.definitions:
         options.workloads = [name for name in EVERY if name not in LONG]
     return options
+
+
+def _numbers(text: str) -> list[int]:
+    """Read numbers that commas separate. Raises ValueError."""
+    found = [int(word) for word in text.split(",")]
+    if min(found) < 1:
+        raise ValueError(text)
+    return found
 
 
 def _known(parser: argparse.ArgumentParser, given: str) -> list[str]:

@@ -238,13 +238,19 @@ class Services:
         return "\n".join(f"-- {log.name}\n{log.read_text(errors='replace')[-2000:]}" for log in logs)
 
     def _spawn(self, name: str, *arguments: str) -> None:
+        self._spawn_as(name, name, *arguments)
+
+    def _spawn_as(self, name: str, program: str, *arguments: str) -> None:
+        self._run(name, f"dalsegno.{program}", *arguments)
+
+    def _run(self, name: str, module: str, *arguments: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                tied(sys.executable, "-m", f"dalsegno.{name}", *arguments),
+                tied(sys.executable, "-m", module, *arguments),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT / "services")},
+                env={**os.environ, "PYTHONPATH": f"{ROOT / 'services'}{os.pathsep}{ROOT}"},
             )
 
 

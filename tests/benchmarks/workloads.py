@@ -40,6 +40,8 @@ class Spent:
     cpu_s: float = 0.0
     times_s: list[float] = field(default_factory=list)
     """How long each workflow took, where that is of interest."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """The processor time of each service."""
 
     def result(self, workload: str, n: int, tasks: int) -> Result:
         """As a line of the table, for so many tasks."""
@@ -56,8 +58,9 @@ def measured(services: Services, spent: Spent | None = None) -> Iterator[Spent]:
     yield spent
     spent.wall_s = time.perf_counter() - began_s
     after = processor_s(services.pids)
-    spent.cpu_s = sum(after.values()) - sum(before.values())
-    shares = ", ".join(f"{name} {after[name] - before[name]:.2f} s" for name in after)
+    spent.shares = {name: after[name] - before[name] for name in after}
+    spent.cpu_s = sum(spent.shares.values())
+    shares = ", ".join(f"{name} {share:.2f} s" for name, share in spent.shares.items())
     tell(f"  {spent.wall_s:.2f} s; processor: {shares}")
 
 
