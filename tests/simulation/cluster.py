@@ -1,0 +1,362 @@
+"""The simulation of several engines on one store, with executors and people, everything from one seed.
+
+Faults happen for a while. Then they stop, everybody does what they can, and everything must come to rest, with each
+thing having happened once (settled.py).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+
+from tests.simulation.documents import COUNT, Given, documents_of, random_document
+from tests.simulation.engine_life import EngineLife, EngineStore, Note, engine_substitutes
+from tests.simulation.executor_script import Key, Record, ScriptedExecutor
+from tests.simulation.faults import Fault, befall, faults_of
+from tests.simulation.links import Network
+from tests.simulation.ordered import OrderedStore
+from tests.simulation.people import People
+from tests.simulation.settled import Settled
+from tests.simulation.stepped import Timeline, substituted
+
+from dalsegno.engine.desk.library import stored_member
+from dalsegno.store.records import StoredDocument
+from dalsegno.store.store import Store
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION
+
+BEGIN_S = 1.0
+"""When the first engines have started."""
+WEATHER_S = 14.0
+"""How long faults happen, in seconds of the simulation."""
+SETTLED_WITHIN_S = 200.0
+"""How long after that everything has come to rest."""
+REVISION_MAX = 120
+"""What has so many changes goes round for ever, and somebody ends it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What happens in a seed. `executions`, `operations` and `faults` may be made fewer."""
+
+    seed: int
+    executions: int = 20
+    operations: int = 24
+    documents: int = 5
+    faults: tuple[int, ...] | None = None
+    """The numbers of the faults that happen; None: all."""
+
+
+@dataclass
+class Outcome:
+    """What has happened in a seed."""
+
+    seed: int
+    wrong: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    happenings: int = 0
+    executions: int = 0
+    engines: int = 0
+    changes: Counter[str] = field(default_factory=Counter)
+    events: Counter[str] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
+    journals: bytes = b""
+    """All journals, to be compared."""
+
+
+class Cluster:
+    """One store, and everybody who uses it."""
+
+    def __init__(self, plan: Plan, timeline: Timeline, chance: random.Random, store: Store) -> None:
+        self.plan = plan
+        self.timeline = timeline
+        self.store = store
+        self.chance = chance
+        self.counted: Counter[str] = Counter()
+        self.record = Record()
+        self.network = Network(timeline, random.Random(f"network {plan.seed}"))
+        self.people = People(self.network, self, random.Random(f"people {plan.seed}"))
+        self.lives: list[EngineLife] = []
+        """All engines that there ever were."""
+        self.faults = faults_of(plan.seed, chance.randint(12, 18), BEGIN_S, WEATHER_S)
+        self.is_calm = False
+        self._listening: dict[int, EngineLife] = {}
+        self._notes: dict[int, Note] = {}
+        self._shares: dict[str, float] = {}
+        self._ended: set[str] = set()
+        """What somebody has ended since it went round for ever."""
+        self._is_absent, self._slow_s = False, 0.0
+        self._addresses = chance.choice([2, 2, 3])
+        self.executors = [
+            ScriptedExecutor(f"executor {number}", slots, self.network, self, self.record, f"executor {plan.seed} {number}")
+            for number, slots in enumerate([4, 2, 3][: chance.choice([3, 3, 3])])
+        ]
+        for executor in self.executors:
+            executor.duration_s = self._duration_s
+            executor.delegated = self._delegated
+        timeline.jump = lambda: 0.03 if self._is_slow("work") else 0.0
+
+    # What others ask.
+
+    @property
+    def addresses(self) -> int:
+        """How many engines there are, or will be again."""
+        return self._addresses
+
+    def at(self, address: int) -> EngineLife | None:
+        """Return the engine that listens there."""
+        life = self._listening.get(address)
+        return None if life is None or life.is_dead or life.is_stopping else life
+
+    def alive(self) -> list[EngineLife]:
+        """Return the engines that run."""
+        return [life for life in self._listening.values() if not life.is_dead]
+
+    def note(self, kind: str) -> None:
+        """Count a fault that has happened."""
+        self.counted[kind] += 1
+
+    def set_database(self, *, is_absent: bool = False, slow_s: float = 0.0) -> None:
+        """Have the database be away, or slow; with neither it is there."""
+        self._is_absent, self._slow_s = is_absent, slow_s
+        for life in self.alive():
+            self._connect(life.store)
+
+    def set_share(self, name: str, share: float) -> None:
+        """Set how often something is slow; negative: as usual."""
+        if name == "messages":
+            self.network.slow_share = 0.03 if share < 0 else share
+        self._shares[name] = share
+
+    def _is_slow(self, name: str) -> bool:
+        share = self._shares.get(name, -1.0)
+        return self.chance.random() < (0.002 if share < 0 else share / 5)
+
+    def _connect(self, store: EngineStore) -> None:
+        store.is_absent, store.slow_s = self._is_absent, self._slow_s
+
+    def _duration_s(self) -> float:
+        return 0.2 if self.is_calm else self.chance.choice([0.005, 0.05, 0.3, 1.0, 2.5])
+
+    # Engines.
+
+    def begin(self) -> None:
+        """Everybody comes."""
+        self._define()
+        for address in range(self._addresses):
+            self.timeline.later(0.05 * address, self._starting(address))
+        self.timeline.later(2.0, self._tend)
+        for executor in self.executors:
+            executor.start()
+        for _ in range(self.plan.executions):
+            namespace, given = self.chance.choice(self._documents)
+            self.timeline.later(BEGIN_S + self.chance.random() * 8.0, self._asking(namespace, given))
+        for _ in range(self.plan.operations):
+            self.timeline.later(BEGIN_S + 1.0 + self.chance.random() * (WEATHER_S - 2.0), self._operate)
+        for fault in self.faults:
+            if self.plan.faults is None or fault.number in self.plan.faults:
+                self.timeline.later(fault.at_s, self._befalling(fault))
+
+    def _befalling(self, fault: Fault) -> Callable[[], None]:
+        return lambda: befall(fault, self)
+
+    def _asking(self, namespace: str, given: Given) -> Callable[[], None]:
+        return lambda: self.people.start(namespace, given)
+
+    def _define(self) -> None:
+        """The workflows are there."""
+        self._documents: list[tuple[str, Given]] = []
+        with self.store.write() as transaction:
+            for number in self.chance.sample(range(COUNT), self.plan.documents):
+                given = random_document(number)
+                self._documents.append((f"d{number}", given))
+                for text, document in zip(given.texts, documents_of(given), strict=True):
+                    members = [stored_member(each, self.timeline.now_s) for each in document.members]
+                    stored = StoredDocument(text, document.language, f"d{number}", self.timeline.now_s)
+                    transaction.save_document(stored, members)
+
+    def _starting(self, address: int) -> Callable[[], None]:
+        return lambda: self._start(address)
+
+    def _start(self, address: int) -> None:
+        """An engine starts at an address, unless the database is away: then it tries again."""
+        if self._is_absent:
+            self.timeline.later(1.0, self._starting(address))
+            return
+        note = self._notes.setdefault(address, Note())
+        store = EngineStore(self.store, self.timeline)
+        store.happened = lambda fault: self.note(_shown(fault))
+        cache_bytes = self.chance.choice([1, 60_000, 1 << 30])
+        life = EngineLife(store, self.timeline, note, cache_bytes, f"engine {len(self.lives)}")
+        self._connect(store)
+        life.on_death = lambda place: self._died(address, life, place)
+        life.batch_delay_s = self._batch_delay_s
+        life.is_compiling_slow = lambda: self._is_slow("definitions")
+        self.lives.append(life)
+        self._listening[address] = life
+        life.start()
+
+    def _batch_delay_s(self) -> float:
+        return self._slow_s / 2 + self.chance.choice([0.0002, 0.001, 0.001, 0.01])
+
+    def _died(self, address: int, life: EngineLife, place: str) -> None:
+        """Its streams break, and another engine starts there after a while."""
+        life.note.die_at = 0
+        for executor in self.executors:
+            for link in executor.links:
+                if link.life is life:
+                    link.cut()
+        if self._listening.get(address) is life:
+            self.timeline.later(0.2 if self.is_calm else self.chance.uniform(0.1, 8.0), self._starting(address))
+
+    # People.
+
+    def _operate(self) -> None:
+        """Somebody wants something of an execution, or something else."""
+        if self.chance.random() < 0.1:
+            self.people.run_action()
+            return
+        with self.store.read() as queries:
+            ids = queries.execution_ids()
+            if ids:
+                self.people.control(queries, self.chance.choice(ids))
+
+    def _delegated(self, key: Key) -> None:
+        """A third party has something to do."""
+        token = self.record.tokens[key]
+        if self.chance.random() < 0.4:
+            self.timeline.later(self.chance.uniform(0.1, 2.0), lambda: self.people.tell(key, token))
+        if self.chance.random() < 0.8:
+            self.timeline.later(self.chance.uniform(0.1, 5.0), lambda: self.people.complete(key, token))
+
+    def _tend(self) -> None:
+        """Somebody ends what goes round for ever."""
+        with self.store.read() as queries:
+            for row in queries.executions_of(queries.execution_ids(), full=False).values():
+                if row.revision > REVISION_MAX and row.id not in self._ended and row.state not in COMPLETED_EXECUTION:
+                    self._ended.add(row.id)
+                    self.people.cancel(row.id)
+        self.timeline.later(2.0, self._tend)
+
+    # The end.
+
+    def calm(self) -> None:
+        """Faults stop. Everybody does what they can."""
+        self.is_calm = True
+        self.set_database()
+        self._shares.clear()
+        self.network.slow_share = 0.0
+        for life in self.alive():
+            life.store.faults.clear()
+            life.note.die_at = 0
+            life.frozen_until_s = min(life.frozen_until_s, self.timeline.now_s)
+            life.wake()
+        for executor in self.executors:
+            executor.is_calm = True
+            executor.forgets_acks = 0.0
+            executor.frozen_until_s = 0.0
+
+    def settle(self) -> bool:
+        """Let time pass until everything is at rest. Return whether it is."""
+        until_s = self.timeline.now_s + SETTLED_WITHIN_S
+        rounds, is_at_rest = 0, False
+        while self.timeline.now_s < until_s:
+            self.timeline.run(self.timeline.now_s + 1.0)
+            rounds += 1
+            was_at_rest, is_at_rest = is_at_rest, self.is_at_rest()
+            if was_at_rest and is_at_rest:  # nothing is on its way either
+                return True
+            self._help(rounds)
+        return False
+
+    def _help(self, rounds: int) -> None:
+        """Delegates are completed; what is paused goes on; what goes round for ever is ended."""
+        if self.people.open:
+            return
+        with self.store.read() as queries:
+            rows = queries.executions_of(queries.execution_ids(), full=False)
+            for row in rows.values():
+                if row.state in COMPLETED_EXECUTION and not row.active_count:
+                    continue
+                if row.state == "PAUSED" and rounds < 30 and self.chance.random() < 0.6:
+                    self.people.resume(row.id)
+                elif row.state == "PAUSED" or rounds > 40:
+                    self.people.cancel(row.id)
+                for attempt in queries.attempts(row.id, size=1000).rows:
+                    if attempt.state not in COMPLETED_ATTEMPT and attempt.delegated:
+                        key = f"{attempt.execution_id}.{'.'.join(map(str, attempt.key))}", attempt.delivery
+                        if key in self.record.tokens and rounds % 3 == 0:
+                            self.people.complete(key, self.record.tokens[key])
+
+    def is_at_rest(self) -> bool:
+        """Return whether nothing is left to be done."""
+        if self.people.open or any(each.running or each.outbox or each.is_away for each in self.executors):
+            return False
+        lives = self.alive()
+        if len(lives) < self._addresses or any(life.is_stopping for life in lives) or not Settled(self.store).is_quiet():
+            return False
+        numbers = {life.engine.number for life in self.alive()}
+        return Settled(self.store).has_ended_others(numbers) and not any(each.conductor.depth for each in self.alive())
+
+
+def _shown(fault: str) -> str:
+    kind, _, moment = fault.partition(" ")
+    words = {"die": f"die {moment} commit", "lose": f"commit lost {moment}", "absent": "work while the database is away"}
+    return words[kind]
+
+
+def simulate(plan: Plan, store_of: Callable[[Timeline], Store] | None = None) -> Outcome:
+    """Run one seed, and return what has happened and what was wrong."""
+    chance = random.Random(f"seed {plan.seed}")
+    timeline = Timeline()
+    outcome = Outcome(plan.seed)
+    with substituted(timeline, random.Random(f"source {plan.seed}"), engine_substitutes()):
+        store: Store = OrderedStore(timeline.time) if store_of is None else store_of(timeline)
+        cluster = Cluster(plan, timeline, chance, store)
+        try:
+            begin_s = timeline.now_s
+            cluster.begin()
+            timeline.run(begin_s + WEATHER_S)
+            cluster.calm()
+            is_settled = cluster.settle()
+            outcome.wrong += _check(cluster, is_settled=is_settled)
+        except Exception as error:
+            import traceback
+
+            outcome.wrong.append("".join(traceback.format_exception(error)[-6:]))
+        finally:
+            for life in cluster.lives:
+                life.bury()
+    _count(outcome, cluster)
+    return outcome
+
+
+def _check(cluster: Cluster, *, is_settled: bool) -> Iterable[str]:
+    settled = Settled(cluster.store)
+    if not is_settled:
+        yield f"it does not come to rest: {settled.what_is_left()} {cluster.people.open} " + " ".join(
+            f"{each.name}: {list(each.running)} {list(each.outbox)}" for each in cluster.executors
+        )
+        return
+    yield from cluster.people.wrong
+    for life in cluster.lives:
+        yield from (f"{life.name}: {failure}" for failure in life.failures)
+        yield from (f"{life.name}: {error}" for error in life.loop.errors if not life.is_dead)
+    yield from settled.faults(cluster.record, cluster.people)
+    yield from settled.faults_of_engines(cluster.alive(), cluster.executors)
+
+
+def _count(outcome: Outcome, cluster: Cluster) -> None:
+    settled = Settled(cluster.store)
+    outcome.faults = cluster.counted
+    outcome.happenings = cluster.timeline.count
+    outcome.engines = len(cluster.lives)
+    outcome.refusals = Counter(cluster.people.refusals)
+    outcome.journals = settled.journals()
+    outcome.executions = len(settled.rows())
+    if isinstance(cluster.store, OrderedStore):
+        outcome.changes, outcome.events = cluster.store.kinds, cluster.store.events
+
+

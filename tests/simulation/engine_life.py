@@ -1,0 +1,382 @@
+"""One life of an engine of the simulation: the real Engine, without threads, wires and files.
+
+Its event loop and its conductor take turns when the simulation says so. It may die at every commit and between any two
+turns, and may stand still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.simulation.documents import SharedCompiling
+from tests.simulation.stepped import SteppedLoop, Timeline
+
+from dalsegno.engine import service
+from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
+from dalsegno.engine.batches.step_note import Mark
+from dalsegno.engine.pulse import Pulse
+from dalsegno.engine.settings import Settings
+from dalsegno.expressions import pool_client
+from dalsegno.store.store import Queries, Store, Transaction
+
+LEASE_S = 6.0
+HEARTBEAT_S = 2.0
+GRACE_S = 1.0
+
+
+class Died(BaseException):
+    """The process is no more."""
+
+
+class EngineStore:
+    """The shared store as one engine reaches it: absent, slow, or gone at a commit."""
+
+    def __init__(self, inner: Store, timeline: Timeline) -> None:
+        self.inner = inner
+        self._timeline = timeline
+        self.faults: list[str] = []
+        """What happens at the next commits that write something: "die before", "die after", "lose before" or "lose
+        after"; empty: nothing."""
+        self.is_absent = False
+        self.slow_s = 0.0
+        """How long each transaction takes."""
+        self.is_dead = False
+        self.happened: Callable[[str], None] = lambda fault: None
+        """Called with each fault that has happened."""
+
+    def _reach(self) -> None:
+        if self.is_dead:
+            raise Died("a process that is no more writes nothing")
+        self._timeline.extra_s += self.slow_s
+        if self.is_absent:
+            self.happened("absent")
+            raise sqlite3.OperationalError("the database is away")
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        self._reach()
+        fault = self.faults.pop(0) if self.faults else ""
+        with self.inner.write() as transaction:
+            yield transaction
+            self._fail(fault, "before")
+        self._fail(fault, "after")
+
+    def _fail(self, fault: str, moment: str) -> None:
+        if not fault.endswith(moment):
+            return
+        self.happened(fault)
+        if fault.startswith("die"):
+            self.is_dead = True
+            raise Died(f"{moment} a commit")
+        raise sqlite3.OperationalError(f"the connection was lost {moment} the commit")
+
+    @contextmanager
+    def read(self) -> Iterator[Queries]:
+        self._reach()
+        with self.inner.read() as queries:
+            yield queries
+
+    def register_engine(self, engine_id: str, process: str, *, is_alone: bool) -> int:
+        return self.inner.register_engine(engine_id, process, is_alone=is_alone)
+
+    def renew_engine(self, number: int, patience_s: float) -> bool:
+        self._reach()
+        return self.inner.renew_engine(number, patience_s)
+
+    def end_engine(self, number: int) -> bool:
+        self._reach()
+        return self.inner.end_engine(number)
+
+    def is_available(self) -> bool:
+        return not self.is_absent
+
+
+class Note:
+    """Stands where the step note would: it survives the process, and may be where the process dies."""
+
+    def __init__(self) -> None:
+        self.left: Mark | None = None
+        self.die_at = 0
+        """The process dies at this mark; 0: at none."""
+        self.died: Callable[[], None] = lambda: None
+
+    def mark(self, execution_id: str, event: str) -> None:
+        self.left = Mark(execution_id, event)
+        if self.die_at:
+            self.die_at -= 1
+            if not self.die_at:
+                self.died()
+                raise Died("in a step")
+
+    def clear(self) -> None:
+        self.left = None
+
+    def read(self) -> Mark | None:
+        return self.left
+
+
+class SteppedPulse(Pulse):
+    """Beats when the simulation says so."""
+
+    made: list[SteppedPulse]
+
+    def start(self) -> None:
+        self.made.append(self)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+class _Wire:
+    """Stands where the gRPC server would."""
+
+    port = 0
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.grpc = self
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        pass
+
+    def add_registered_method_handlers(self, name: str, handlers: Any) -> None:
+        pass
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self, grace_s: float) -> None:
+        pass
+
+    async def set_ready(self, is_ready: bool) -> None:
+        pass
+
+
+class _Pool:
+    """Stands where the pool of processes would: documents are short, and read at once."""
+
+    def import_too(self, module: str) -> None:
+        pass
+
+
+async def _nothing(*arguments: Any) -> None:
+    pass
+
+
+def engine_substitutes() -> dict[tuple[Any, str], Any]:
+    """Return what stands in place of names of `service`, for all engines of a simulation."""
+    return {
+        (service, "Server"): _Wire,
+        (service, "POOL"): _Pool(),
+        (service, "warm_up"): lambda: None,
+        (service, "own_process"): lambda: "",
+        (service, "give_back_now_and_then"): _nothing,
+        (service, "Pulse"): SteppedPulse,
+    }
+
+
+class EngineLife:
+    """An engine at one of the addresses of the simulation, from its start to its end."""
+
+    def __init__(self, store: EngineStore, timeline: Timeline, note: Note, cache_bytes: int, name: str) -> None:
+        self.name = name
+        self.store = store
+        self.note = note
+        self.is_dead = False
+        self.is_stopping = False
+        self.frozen_until_s = 0.0
+        """Until then it stands still."""
+        self.batch_delay_s: Callable[[], float] = lambda: 0.001
+        self.is_compiling_slow: Callable[[], bool] = lambda: False
+        self.on_death: Callable[[str], None] = lambda place: None
+        self.failures: list[str] = []
+        """What must not happen in an engine, whatever happens around it."""
+        self.batches = 0
+        self._timeline = timeline
+        self._planned_s: float | None = None
+        self._is_batch_planned = False
+        self._waiting: list[Any] = []
+        self.loop = SteppedLoop(lambda: timeline.now_s)
+        self._given: Any = store
+        self._build(cache_bytes)
+        self._pulses: list[SteppedPulse] = []
+
+    def _build(self, cache_bytes: int) -> None:
+        given: Any = self.note
+        service.open_note = lambda settings: given  # type: ignore[attr-defined]
+        service.Compiling = lambda pool: SharedCompiling(self._wait_for, lambda: self.is_compiling_slow())  # type: ignore
+        settings = Settings(lease_s=LEASE_S, heartbeat_s=HEARTBEAT_S, grace_s=GRACE_S, public_url="https://example.com")
+        self.engine = service.Engine(settings, self._given, is_only_engine=False)
+        self.conductor = self.engine.conductor
+        conductor: Any = self.conductor
+        conductor._cache._cache_bytes = cache_bytes
+        conductor._thread = _NoThread()
+        self.inbox: queue.SimpleQueue[Any] = conductor._inbox
+        self.executors = self.engine._executors
+        self.desk = self.engine._front
+
+    def _wait_for(self, begun: Any) -> None:
+        """A definition is being compiled elsewhere for a while."""
+        self._timeline.later(0.05, lambda: begun.done() or begun.set_result(None))
+        pool_client.wait_for(begun)
+
+    def start(self) -> None:
+        """Start it, as the process would."""
+        SteppedPulse.made = self._pulses
+        self.spawn(self.engine.start())
+        self.run()
+        self._plan_beat()
+
+    def spawn(self, course: Any) -> asyncio.Task[Any]:
+        """Run a coroutine on its loop."""
+        asyncio.events._set_running_loop(self.loop)
+        try:
+            task = self.loop.create_task(course)
+        finally:
+            asyncio.events._set_running_loop(None)
+        self.wake()
+        return task
+
+    def wake(self) -> None:
+        """Plan the next turn of its loop."""
+        next_s = self.loop.next_s
+        if next_s is None or self.is_dead:
+            return
+        at_s = max(next_s, self.frozen_until_s, self._timeline.now_s)
+        if self._planned_s is None or at_s < self._planned_s:
+            self._planned_s = at_s
+            self._timeline.at(at_s, lambda: self._due(at_s))
+
+    def _due(self, at_s: float) -> None:
+        if self._planned_s == at_s:  # else an earlier turn has come
+            self.run()
+
+    def run(self) -> None:
+        """Let its loop take a turn, unless it stands still."""
+        self._planned_s = None
+        if self.is_dead:
+            return
+        if self._timeline.now_s >= self.frozen_until_s:
+            try:
+                SteppedPulse.made = self._pulses
+                self.loop.turn()
+            except Died as place:
+                self.die(str(place))
+                return
+            if self.engine.ended.is_set() and not self.is_stopping:
+                self.stop()
+            if not self._is_batch_planned and not self.inbox.empty():
+                self._is_batch_planned = True
+                self._timeline.later(self.batch_delay_s(), self._batch)
+        self.wake()
+
+    def _batch(self) -> None:
+        """Its conductor carries out one batch, as its thread would."""
+        if self.is_dead:
+            return
+        if self._timeline.now_s < self.frozen_until_s:
+            self._timeline.at(self.frozen_until_s, self._batch)
+            return
+        self._is_batch_planned = False
+        works = self.inbox.get_nowait()
+        if works is None:
+            return
+        results: list[Committed | Failed | Deferred] = []
+        lost: StoreLost | None = None
+        conductor: Any = self.conductor
+        pool_client.use(conductor._evaluator)
+        self.batches += 1
+        try:
+            results = self.conductor.carry_out(works)
+        except StoreLost as error:
+            lost = error
+        except Died as place:
+            self.die(str(place))
+            return
+        finally:
+            pool_client.use(None)
+        for result in results:
+            if isinstance(result, Failed) and not _is_expected(result.error):
+                self.failures.append(f"{result.work.name} failed: {result.error!r}")
+        self._timeline.later(self.batch_delay_s(), lambda: self._end_batch(works, results, lost))
+
+    def _end_batch(self, works: Any, results: Any, lost: StoreLost | None) -> None:
+        if self.is_dead:
+            return
+        self.loop.call_soon(self.conductor._end, works, results, lost)
+        self.wake()
+
+    def _plan_beat(self) -> None:
+        self._timeline.later(1.0, self._beat)
+
+    def _beat(self) -> None:
+        """Its thread for signs of life writes one, once a second."""
+        if self.is_dead or (self._pulses and self._pulses[0]._stopped.is_set()):
+            return
+        if self._timeline.now_s < self.frozen_until_s:
+            self._timeline.at(self.frozen_until_s, self._beat)
+            return
+        try:
+            for each in self._pulses:
+                each.beat()
+        except Died as place:
+            self.die(str(place))
+            return
+        self._plan_beat()
+        self.wake()
+
+    def freeze(self, duration_s: float) -> None:
+        """It stands still for a while, as after SIGSTOP."""
+        self.frozen_until_s = max(self.frozen_until_s, self._timeline.now_s + duration_s)
+
+    def stop(self) -> None:
+        """Stop it in order."""
+        self.is_stopping = True
+        self.spawn(self._stop())
+
+    async def _stop(self) -> None:
+        await self.engine.stop()
+        self._timeline.later(0.0, lambda: self.die("stopped"))
+
+    def die(self, place: str) -> None:
+        """The process is no more."""
+        if not self.is_dead:
+            self.is_dead = self.store.is_dead = True
+            self.on_death(place)
+
+    def bury(self) -> None:
+        """End what is left of it, after the end of the simulation."""
+        self.is_dead = self.store.is_dead = True
+        asyncio.events._set_running_loop(self.loop)
+        own: Any = self.loop
+        try:
+            for _ in range(3):
+                for task in asyncio.all_tasks(self.loop):
+                    task.cancel()
+                for _ in range(10):
+                    if own._ready:
+                        own._run_once()
+        finally:
+            asyncio.events._set_running_loop(None)
+            self.loop.close()
+
+
+class _NoThread:
+    """Stands where the conductor's thread would."""
+
+    def start(self) -> None:
+        pass
+
+    def join(self, timeout: float | None = None) -> None:
+        pass
+
+
+def _is_expected(error: BaseException) -> bool:
+    """Return whether a work may fail so: another engine has written what it was about."""
+    return type(error).__name__ == "Unavailable"
+
+

@@ -1,0 +1,133 @@
+"""The faults of a seed: what happens, when, and to whom. All are drawn before the simulation begins, so that any of them
+can be left out."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Protocol
+
+from tests.simulation.engine_life import EngineLife
+from tests.simulation.executor_script import ScriptedExecutor
+from tests.simulation.stepped import Timeline
+
+KINDS = (
+    *("die before commit", "die after commit", "die now", "die in step"),
+    *("commit lost before", "commit lost after"),
+    *("stand still", "stand still for long"),
+    *("stop", "cut", "part"),
+    *("executor dies", "executor stands still", "executor leaves", "executor answers twice"),
+    *("clock step", "database away", "database slow", "slow work", "slow messages", "slow definitions"),
+)
+_OFTEN = ("die before commit", "die after commit", "die now", "commit lost after", "stand still for long", "cut")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault."""
+
+    number: int
+    kind: str
+    at_s: float
+    seed: str
+
+
+class Stage(Protocol):
+    """What faults befall."""
+
+    timeline: Timeline
+
+    def alive(self) -> list[EngineLife]:
+        """Return the engines that run."""
+        ...
+
+    @property
+    def executors(self) -> list[ScriptedExecutor]:
+        """Return all executors."""
+        ...
+
+    def note(self, kind: str) -> None:
+        """Count a fault that has happened."""
+        ...
+
+    def set_database(self, *, is_absent: bool = False, slow_s: float = 0.0) -> None:
+        """Have the database be away, or slow."""
+        ...
+
+    def set_share(self, name: str, share: float) -> None:
+        """Set how often something is slow."""
+        ...
+
+
+def faults_of(seed: int, count: int, from_s: float, until_s: float) -> list[Fault]:
+    """Return the faults of a seed, in order."""
+    chance = random.Random(f"faults {seed}")
+    times = sorted(from_s + chance.random() * (until_s - from_s) for _ in range(count))
+    kinds = [*KINDS, *_OFTEN * 2]
+    return [
+        Fault(number, chance.choice(kinds), at_s, f"fault {seed} {number}") for number, at_s in enumerate(times)
+    ]
+
+
+def befall(fault: Fault, stage: Stage) -> None:
+    """Have a fault happen."""
+    chance = random.Random(fault.seed)
+    lives = stage.alive()
+    if fault.kind in _OF_ENGINES:
+        if lives:
+            _befall_engine(fault.kind, chance.choice(lives), chance, stage)
+        return
+    executor = chance.choice(stage.executors)
+    later = stage.timeline.later
+    match fault.kind:
+        case "cut" | "part":
+            if not executor.links:
+                return
+            link = chance.choice(executor.links)
+            executor.part(link, chance.uniform(3.0, 12.0) if fault.kind == "part" else 0.0)
+        case "executor dies":
+            executor.restart(chance.uniform(0.1, 4.0))
+        case "executor stands still":
+            executor.freeze(chance.choice([1.0, 4.0, 12.0]))
+        case "executor leaves":
+            executor.say_goodbye(chance.uniform(0.1, 2.0))
+        case "executor answers twice":
+            executor.forgets_acks = 0.5
+            later(chance.uniform(2.0, 6.0), lambda: setattr(executor, "forgets_acks", 0.0))
+        case "clock step":
+            stage.timeline.wall_shift_s += chance.choice([-3600.0, -20.0, -1.5, 0.8, 5.0, 60.0, 86_400.0])
+        case "database away":
+            stage.set_database(is_absent=True)
+            later(chance.choice([0.3, 2.0, 8.0]), stage.set_database)
+        case "database slow":
+            stage.set_database(slow_s=chance.choice([0.2, 2.0]))
+            later(chance.choice([2.0, 6.0]), stage.set_database)
+        case _:
+            name = fault.kind.removeprefix("slow ")
+            stage.set_share(name, 0.3)
+            later(chance.uniform(1.0, 3.0), lambda: stage.set_share(name, -1.0))
+    stage.note(fault.kind)
+
+
+_OF_ENGINES = frozenset(KINDS[:9])
+
+
+def _befall_engine(kind: str, life: EngineLife, chance: random.Random, stage: Stage) -> None:
+    match kind:
+        case "die now":
+            life.die("killed")
+        case "die in step":
+            life.note.died = lambda: stage.note(kind)
+            life.note.die_at = chance.randint(1, 6)
+            return  # counted when it happens
+        case "stand still":
+            life.freeze(chance.uniform(0.1, 2.5))
+        case "stand still for long":
+            life.freeze(chance.choice([4.0, 5.0, 10.0, 20.0]))
+        case "stop":
+            life.stop()
+        case _:
+            life.store.faults += [""] * chance.randint(0, 3)
+            life.store.faults.append(kind.replace("commit lost", "lose").removesuffix(" commit"))
+            return  # counted when it happens
+    stage.note(kind)

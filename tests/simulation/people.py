@@ -1,0 +1,321 @@
+"""People of the simulation: they ask any engine for things, with request ids, and ask again until there is an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from tests.simulation.documents import Given
+from tests.simulation.engine_life import EngineLife
+from tests.simulation.executor_script import Engines, Key
+from tests.simulation.links import Network
+
+from dalsegno.store.store import Queries
+from dalsegno.v1 import action_service_pb2 as actions
+from dalsegno.v1 import engine_service_pb2 as wire
+from dalsegno.v1 import execution_pb2, operation_pb2
+from dalsegno.v1 import execution_service_pb2 as executions
+from dalsegno.workflow.refusals import Refusal, Unavailable
+
+ANSWER_WITHIN_S = 3.0
+"""Who has no answer after this time asks again, perhaps another engine."""
+
+
+class People:
+    """Requests that are not answered yet, and the answers."""
+
+    def __init__(self, network: Network, engines: Engines, chance: random.Random) -> None:
+        self.open: dict[str, wire.SubmitRequest] = {}
+        """What is not answered yet, by request id."""
+        self.started: dict[str, str] = {}
+        """The executions that were started or forked: request id to execution id."""
+        self.begun: dict[str, str] = {}
+        """Those that were started: each by a request of its own."""
+        self.deleted: set[str] = set()
+        self.answers: dict[str, bytes] = {}
+        self.refusals: dict[str, int] = {}
+        """How often each kind of refusal was answered."""
+        self.repeats = 0.05
+        """The share of requests that are sent twice at once, to different engines."""
+        self.wrong: list[str] = []
+        """What must not happen."""
+        self._network = network
+        self._engines = engines
+        self._chance = chance
+        self._asked = 0
+
+    def new_id(self) -> str:
+        """Return a new id of an execution."""
+        return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
+
+    def ask(self, **write: Any) -> str:
+        """Ask for a write. Return the request id."""
+        self._asked += 1
+        request_id = f"request {self._asked}"
+        request = wire.SubmitRequest(actor="person", call_id=request_id, **write)
+        inner: Any = getattr(request, next(iter(write)))
+        if "request_id" in inner.DESCRIPTOR.fields_by_name:
+            inner.request_id = request_id
+        request.takes_later = self._chance.random() < 0.2
+        self.open[request_id] = request
+        self._send(request_id)
+        if self._chance.random() < self.repeats:
+            self._send(request_id)
+        return request_id
+
+    def _send(self, request_id: str) -> None:
+        timeline = self._network.timeline
+        address = self._chance.randrange(self._engines.addresses)
+        timeline.later(self._network.delay_s(), lambda: self._arrive(request_id, address))
+        timeline.later(ANSWER_WITHIN_S, lambda: self._again(request_id))
+
+    def _again(self, request_id: str) -> None:
+        if request_id in self.open:
+            self._send(request_id)
+
+    def _arrive(self, request_id: str, address: int) -> None:
+        life, request = self._engines.at(address), self.open.get(request_id)
+        if life is not None and request is not None:
+            life.spawn(self._serve(life, request_id, request))
+
+    async def _serve(self, life: EngineLife, request_id: str, request: wire.SubmitRequest) -> None:
+        """What the engine does for one call. Its answer may be lost."""
+        context: Any = None
+        try:
+            if self._chance.random() < 0.1:
+                several = await life.desk.SubmitMany(wire.SubmitManyRequest(writes=[request]), context)
+                result = several.results[0]
+                if result.refusal:
+                    return  # the next time it asks for this alone
+                response = result.answer
+            else:
+                response = await life.desk.Submit(request, context)
+            if response.later:
+                response = (await life.desk.Await(wire.AwaitRequest(later=response.later), context)).answer
+        except asyncio.CancelledError:
+            return
+        except Unavailable:
+            return
+        except Refusal as refusal:
+            error = refusal
+            self._network.timeline.later(self._network.delay_s(), lambda: self._refused(request_id, error))
+            return
+        self._network.timeline.later(self._network.delay_s(), lambda: self._answered(request_id, response))
+
+    def _refused(self, request_id: str, refusal: Refusal) -> None:
+        if self.open.pop(request_id, None) is not None:
+            name = type(refusal).__name__
+            self.refusals[name] = self.refusals.get(name, 0) + 1
+        if request_id in self.started:
+            self.wrong.append(f"{request_id} was answered, and then refused: {refusal}")
+
+    def _answered(self, request_id: str, response: wire.SubmitResponse) -> None:
+        request = self.open.pop(request_id, None)
+        kind = response.WhichOneof("answer")
+        text = response.SerializeToString(deterministic=True)
+        if kind in ("start_execution", "rerun_execution"):
+            inner: Any = getattr(response, kind)
+            if inner.execution.id and not inner.HasField("dry_run"):
+                self.started[request_id] = inner.execution.id
+                if kind == "start_execution":
+                    self.begun[request_id] = inner.execution.id
+        if kind == "delete_execution" and request is not None and not request.delete_execution.dry_run:
+            self.deleted.add(request.delete_execution.execution_id)
+        is_repeatable = kind != "heartbeat_action" and not (request is not None and _is_trial(request))
+        if is_repeatable and self.answers.setdefault(request_id, text) != text:
+            self.wrong.append(f"the answer to a repeated {kind} differs")
+
+    # What they ask for.
+
+    def start(self, namespace: str, given: Given) -> None:
+        """Ask for an execution of `wf`."""
+        request = executions.StartExecutionRequest(
+            namespace=namespace, workflow="wf", params=json.dumps(given.params), execution_id=self.new_id()
+        )
+        if self._chance.random() < 0.3:
+            request.ClearField("execution_id")
+        if self._chance.random() < 0.1:
+            request.stop_at.append(self._chance.choice(["wft0", "wft1", "nowhere"]))
+        self.ask(start_execution=request)
+
+    def run_action(self) -> None:
+        """Ask for a single action."""
+        request = actions.RunActionRequest(action=self._chance.choice(["std.noop", "std.http", "std.echo"]))
+        request.input = json.dumps({"std.http": {"url": "x"}, "std.echo": {"output": 1}}.get(request.action, {}))
+        if self._chance.random() < 0.5:
+            request.retry.count = 1
+            request.retry.delay.FromSeconds(1)
+        if self._chance.random() < 0.3:
+            request.timeout.FromSeconds(2)
+        self.ask(run_action=request)
+
+    def complete(self, key: Key, token: str) -> None:
+        """A third party completes what it was given."""
+        request = actions.CompleteActionRequest(
+            task_token=token, outcome=actions.COMPLETION_OUTCOME_SUCCEEDED, result="1"
+        )
+        if self._chance.random() < 0.2:
+            request.outcome = self._chance.choice(
+                [actions.COMPLETION_OUTCOME_FAILED, actions.COMPLETION_OUTCOME_CANCELLED]
+            )
+            request.ClearField("result")
+            request.error = "refused"
+        self.ask(complete_action=request)
+
+    def tell(self, key: Key, token: str) -> None:
+        """A third party gives a sign of life, or says that it pauses or goes on."""
+        if self._chance.random() < 0.5:
+            request = actions.HeartbeatActionRequest(task_token=token)
+            if self._chance.random() < 0.5:
+                request.progress.fraction = 0.5
+            self.ask(heartbeat_action=request)
+            return
+        states = [execution_pb2.ACTION_STATE_PAUSED, execution_pb2.ACTION_STATE_RUNNING]
+        self.ask(update_action=actions.UpdateActionRequest(task_token=token, state=self._chance.choice(states)))
+
+    def control(self, queries: Queries, execution_id: str) -> None:
+        """Ask for any operation on an execution."""
+        wishes: list[Callable[[Queries, str], None]] = [
+            *[self._pause] * 3,
+            *[self._resume] * 5,
+            *[self._rerun] * 3,
+            *[self._go_to] * 3,
+            *[self._edit] * 2,
+            *[self._discard] * 2,
+            self._fork,
+            self._cancel,
+            self._delete,
+        ]
+        self._chance.choice(wishes)(queries, execution_id)
+
+    def _pause(self, queries: Queries, execution_id: str) -> None:
+        delegates = self._chance.choice(
+            [operation_pb2.DELEGATES_UNSPECIFIED, operation_pb2.DELEGATES_LEAVE, operation_pb2.DELEGATES_WAIT]
+        )
+        self.ask(
+            pause_execution=executions.PauseExecutionRequest(
+                execution_id=execution_id, delegates=delegates, dry_run=self._tries()
+            )
+        )
+
+    def _tries(self) -> bool:
+        return self._chance.random() < 0.15
+
+    def resume(self, execution_id: str) -> None:
+        """Ask for an execution to go on."""
+        self.ask(resume_execution=executions.ResumeExecutionRequest(execution_id=execution_id))
+
+    def _resume(self, queries: Queries, execution_id: str) -> None:
+        request = executions.ResumeExecutionRequest(execution_id=execution_id, dry_run=self._tries())
+        row = queries.execution(execution_id)
+        failed = [
+            task
+            for task in queries.tasks(execution_id, size=100).rows
+            if task.state == "ERROR" and not task.superseded_by
+        ]
+        if row is not None and failed and self._chance.random() < 0.7:
+            task = self._chance.choice(failed)
+            choice = request.tasks.add(task_number=task.number)
+            if self._chance.random() < 0.4:
+                choice.skip = True
+                if self._chance.random() < 0.5:
+                    choice.output = "1"
+            elif self._chance.random() < 0.5:
+                choice.reset = self._chance.random() < 0.5
+            elif self._chance.random() < 0.3:
+                choice.leave = True
+        if self._chance.random() < 0.1:
+            request.environment_overlay = '{"a": 1}'
+        if self._chance.random() < 0.1:
+            request.stop_at.append("wft1")
+        self.ask(resume_execution=request)
+
+    def _rerun(self, queries: Queries, execution_id: str) -> None:
+        request = executions.RerunExecutionRequest(execution_id=execution_id, dry_run=self._tries())
+        tasks = [task for task in queries.tasks(execution_id, size=100).rows if not task.superseded_by]
+        choice = self._chance.random()
+        if choice < 0.4 and tasks:
+            request.start_from = operation_pb2.RERUN_FROM_TASKS
+            wish = request.tasks.add(task_number=self._chance.choice(tasks).number)
+            if self._chance.random() < 0.3:
+                wish.items.append(0)
+            if self._chance.random() < 0.3:
+                wish.reset = True
+            if self._chance.random() < 0.2:
+                wish.child = operation_pb2.CHILD_RERUN_FAILED
+        elif choice < 0.7:
+            request.start_from = operation_pb2.RERUN_FROM_FAILED
+        else:
+            request.start_from = operation_pb2.RERUN_FROM_BEGINNING
+            request.latest_definition = self._chance.random() < 0.5
+            if self._chance.random() < 0.5:
+                request.new_execution_id = self.new_id()
+        self.ask(rerun_execution=request)
+
+    def _checkpoint(self, queries: Queries, execution_id: str) -> str:
+        reached = [entry.name for entry in queries.checkpoints(execution_id, size=100).rows]
+        return self._chance.choice([*reached * 3, "start", "wft0", "wft1", "childt0"])
+
+    def _go_to(self, queries: Queries, execution_id: str) -> None:
+        request = executions.GoToCheckpointRequest(execution_id=execution_id, dry_run=self._tries())
+        request.then = self._chance.choice([executions.ON_ARRIVAL_STAY, executions.ON_ARRIVAL_RESUME])
+        request.name = self._checkpoint(queries, execution_id)
+        request.next = request.name != "start" and self._chance.random() < 0.2
+        if self._chance.random() < 0.2:
+            request.edit.set = '{"v0": 7}'
+        self.ask(go_to_checkpoint=request)
+
+    def _edit(self, queries: Queries, execution_id: str) -> None:
+        request = executions.UpdateContextRequest(execution_id=execution_id, dry_run=self._tries())
+        request.set = '{"v0": 1}'
+        if self._chance.random() < 0.3:
+            request.unset.append("v1")
+        if self._chance.random() < 0.3:
+            request.task = "t0"
+        self.ask(update_context=request)
+
+    def _discard(self, queries: Queries, execution_id: str) -> None:
+        request = executions.DiscardHistoryRequest(execution_id=execution_id, dry_run=self._tries())
+        request.name = self._checkpoint(queries, execution_id)
+        self.ask(discard_history=request)
+
+    def _fork(self, queries: Queries, execution_id: str) -> None:
+        request = executions.RerunExecutionRequest(
+            execution_id=execution_id,
+            start_from=operation_pb2.RERUN_FROM_CHECKPOINT,
+            checkpoint=self._checkpoint(queries, execution_id),
+            stay=self._chance.random() < 0.2,
+            dry_run=self._tries(),
+        )
+        self.ask(rerun_execution=request)
+
+    def cancel(self, execution_id: str) -> None:
+        """Ask for an execution to end, now."""
+        request = executions.CancelExecutionRequest(execution_id=execution_id)
+        request.terminate.state = execution_pb2.EXECUTION_STATE_CANCELLED
+        self.ask(cancel_execution=request)
+
+    def _cancel(self, queries: Queries, execution_id: str) -> None:
+        request = executions.CancelExecutionRequest(execution_id=execution_id, dry_run=self._tries())
+        if self._chance.random() < 0.3:
+            request.delegates = operation_pb2.DELEGATES_WAIT
+        elif self._chance.random() < 0.3:
+            request.terminate.state = self._chance.choice(
+                [execution_pb2.EXECUTION_STATE_ERROR, execution_pb2.EXECUTION_STATE_SUCCESS]
+            )
+        self.ask(cancel_execution=request)
+
+    def _delete(self, queries: Queries, execution_id: str) -> None:
+        self.ask(
+            delete_execution=executions.DeleteExecutionRequest(execution_id=execution_id, dry_run=self._tries())
+        )
+
+
+def _is_trial(request: wire.SubmitRequest) -> bool:
+    """Return whether a request is a dry run: it is answered anew each time."""
+    inner: Any = getattr(request, request.WhichOneof("write") or "")
+    return bool(getattr(inner, "dry_run", False))

@@ -1,0 +1,150 @@
+"""What must be true when everything has come to rest: read from rows and journals, and from what executors and people
+have written down themselves."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from tests.simulation.engine_life import EngineLife
+from tests.simulation.executor_script import Record, ScriptedExecutor
+from tests.simulation.people import People
+
+from dalsegno.store.inspection import check
+from dalsegno.store.records import ExecutionRow, JournalChange
+from dalsegno.store.store import Store
+from dalsegno.workflow.changes import AttemptMoved
+from dalsegno.workflow.codec import Texts, encode_changes
+from dalsegno.workflow.identity import parse_attempt_id
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION
+
+
+class Settled:
+    """A store in which nothing happens any more."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def rows(self) -> list[ExecutionRow]:
+        """Return all executions."""
+        with self._store.read() as queries:
+            return list(queries.executions_of(queries.execution_ids(), full=False).values())
+
+    def _journal(self, execution_id: str) -> list[JournalChange]:
+        found: list[JournalChange] = []
+        with self._store.read() as queries:
+            while page := queries.journal(execution_id, found[-1].sequence if found else 0):
+                found += page
+        return found
+
+    def is_quiet(self) -> bool:
+        """Return whether every execution has ended, and no message waits."""
+        if any(row.state not in COMPLETED_EXECUTION or row.active_count for row in self.rows()):
+            return False
+        with self._store.write() as transaction:
+            return not transaction.due_messages(math.inf, 1)
+
+    def has_ended_others(self, numbers: Collection[int]) -> bool:
+        """Return whether all engines but those with these numbers have been ended."""
+        with self._store.read() as queries:
+            return all(row.ended or row.number in numbers for row in queries.engines().values())
+
+    def what_is_left(self) -> str:
+        """Return what is not at rest."""
+        found = [
+            f"{row.workflow} {row.state} {row.info} {row.id}"
+            for row in self.rows()
+            if row.state not in COMPLETED_EXECUTION or row.active_count
+        ]
+        with self._store.read() as queries:
+            for row in self.rows():
+                for attempt in queries.attempts(row.id, size=1000).rows:
+                    if attempt.state not in COMPLETED_ATTEMPT:
+                        found.append(
+                            f"{attempt.action} {attempt.state} {attempt.key} delivery {attempt.delivery}"
+                            f" delegated {attempt.delegated} session {attempt.session_id} engine {attempt.engine}"
+                        )
+        with self._store.write() as transaction:
+            found += [f"message {each}" for each in transaction.due_messages(math.inf, 10)]
+        return "; ".join(found)
+
+    def journals(self) -> bytes:
+        """Return all journals as they are stored, one after the other."""
+        texts: list[str] = []
+        for row in sorted(self.rows(), key=lambda row: row.id):
+            journal = self._journal(row.id)
+            aside = Texts()
+            texts.append(f"{row.id} {[(each.sequence, each.at_s, each.event) for each in journal]}")
+            texts.append(encode_changes([each.change for each in journal], aside))
+        return "\n".join(texts).encode()
+
+    # What is wrong.
+
+    def faults(self, record: Record, people: People) -> Iterator[str]:
+        """Yield what is wrong with executions."""
+        yield from check(self._store)
+        rows = self.rows()
+        roots = {row.id for row in rows if not row.parent_id and row.workflow}
+        wanted = set(people.started.values()) - people.deleted
+        there = {row.id for row in rows}
+        yield from (f"execution {each} was started, and is not there" for each in sorted(wanted - there))
+        yield from (f"execution {each} was started by nobody" for each in sorted(roots - wanted - people.deleted))
+        if len(set(people.begun.values())) < len(people.begun):
+            yield "two requests have started the same execution"
+        yield from _doubled_children(rows)
+        for name, count in record.begun.items():
+            if count > 1:
+                yield f"action execution {name}, which is not safe to run again, was begun {count} times"
+        for row in rows:
+            yield from self._faults_of(row, record)
+
+    def _faults_of(self, row: ExecutionRow, record: Record) -> Iterator[str]:
+        """Yield what is wrong with the deliveries and outcomes of an execution."""
+        journal = self._journal(row.id)
+        if row.first_sequence > 1:
+            return  # what was before is gone
+        handed: dict[tuple[Any, int], str] = {}
+        ended: Counter[tuple[Any, int]] = Counter()
+        for each in journal:
+            change = each.change
+            if not isinstance(change, AttemptMoved):
+                continue
+            if change.delivery and change.session_id:
+                handed[change.key, change.delivery] = change.session_id
+        for (name, delivery), session_id in record.received.items():
+            execution_id, key = parse_attempt_id(name)
+            if execution_id == row.id and handed.get((key, delivery)) != session_id:
+                yield f"delivery {delivery} of {name} was sent to session {session_id}, and was not stored so"
+        yield from (f"{key} ended {count} times" for key, count in ended.items() if count > 1)
+
+    def faults_of_engines(self, lives: Sequence[EngineLife], executors: Sequence[ScriptedExecutor]) -> Iterator[str]:
+        """Yield what is left in engines and sessions that should not be."""
+        with self._store.read() as queries:
+            sessions = queries.sessions()
+        known = {executor.session_id for executor in executors}
+        yield from (f"session {each.session_id} is left" for each in sessions if each.session_id not in known)
+        for life in lives:
+            conductor: Any = life.conductor
+            if conductor._slices or conductor._deferred or conductor._doubtful:
+                yield f"{life.name}: works are left"
+            timers: Any = life.engine._timers
+            if timers._known:
+                yield f"{life.name}: {len(timers._known)} timers are left"
+        for executor in executors:
+            for link in executor.links:
+                stream = link.life.executors._streams.get(executor.session_id)
+                if stream is None:
+                    yield f"{executor.name}: its stream to {link.life.name} is not there"
+                elif stream.credit != link.credit:
+                    yield f"{executor.name} gave {link.life.name} a credit of {link.credit}; it has {stream.credit}"
+
+
+def _doubled_children(rows: Iterable[ExecutionRow]) -> Iterator[str]:
+    children = Counter(
+        (row.parent_id, row.parent_task, row.parent_item, row.parent_attempt) for row in rows if row.parent_id
+    )
+    yield from (f"attempt {place} has {count} sub-workflows" for place, count in children.items() if count > 1)
+
+

@@ -1,0 +1,179 @@
+"""An event loop and the time of a simulation: nothing happens by itself, and no clock of the machine is read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from dalsegno.engine import clock, pulse, service
+from dalsegno.engine.batches import conductor, durations, outbox
+from dalsegno.engine.desk import library
+from dalsegno.engine.desk import server as desk
+from dalsegno.engine.executors import tokens
+
+
+class Timeline:
+    """The time of a simulation, in seconds, and what happens in it, in order."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_700_000_000.0
+        self.wall_shift_s = 0.0
+        """By how much somebody has set the clock of the database."""
+        self.extra_s = 0.0
+        """What transactions and works have taken, by the clock that measures them only."""
+        self.jump: Callable[[], float] = lambda: 0.0
+        """Returns how long the work that is measured took."""
+        self.count = 0
+        """How much has happened."""
+        self._happenings: list[tuple[float, int, Callable[[], object]]] = []
+        self._number = 0
+
+    def later(self, delay_s: float, happening: Callable[[], object]) -> None:
+        """Have something happen after a delay."""
+        self.at(self.now_s + delay_s, happening)
+
+    def at(self, at_s: float, happening: Callable[[], object]) -> None:
+        """Have something happen at a time."""
+        self._number += 1
+        heapq.heappush(self._happenings, (at_s, self._number, happening))
+
+    def next(self, until_s: float) -> bool:
+        """Let the next thing happen, unless it is later than that. Return whether there was one."""
+        if not self._happenings or self._happenings[0][0] > until_s:
+            self.now_s = max(self.now_s, until_s)
+            return False
+        at_s, _, happening = heapq.heappop(self._happenings)
+        self.now_s = max(self.now_s, at_s)
+        self.count += 1
+        happening()
+        return True
+
+    def run(self, until_s: float) -> None:
+        """Let everything happen until then."""
+        while self.next(until_s):
+            pass
+
+    # What stands where the module `time` would.
+
+    def time(self) -> float:
+        """The clock of the database."""
+        return self.now_s + self.wall_shift_s
+
+    def monotonic(self) -> float:
+        """A clock that nobody can set."""
+        return self.now_s + self.extra_s
+
+    def perf_counter(self) -> float:
+        """The clock by which a batch measures its works."""
+        self.extra_s += self.jump()
+        return self.now_s + self.extra_s
+
+    def sleep(self, duration_s: float) -> None:
+        """Everything stands still for a while."""
+        self.now_s += duration_s
+
+
+class _Nothing:
+    """Stands where a selector would: there are no files."""
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        return []
+
+
+class SteppedLoop(asyncio.BaseEventLoop):
+    """An event loop that takes a turn when the simulation says so."""
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        super().__init__()
+        self._now_s = now_s
+        self._selector = _Nothing()
+        self._clock_resolution = 1e-6  # what is due now is done now: seconds since 1970 are no finer
+        self.set_exception_handler(self._note)
+        self.errors: list[str] = []
+        """What nobody has handled."""
+
+    def time(self) -> float:
+        return self._now_s()
+
+    def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def _process_events(self, events: list[Any]) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def run_in_executor(self, executor: Any, function: Any, *arguments: Any) -> Any:
+        """Call a function at once: there are no threads."""
+        future = self.create_future()
+        try:
+            future.set_result(function(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+    @property
+    def next_s(self) -> float | None:
+        """When there is something to do; None: nothing is planned."""
+        own: Any = self
+        if own._ready:
+            return self.time()
+        while own._scheduled and own._scheduled[0]._cancelled:
+            own._scheduled[0]._scheduled = False
+            heapq.heappop(own._scheduled)
+            own._timer_cancelled_count -= 1
+        return own._scheduled[0]._when if own._scheduled else None
+
+    def turn(self) -> None:
+        """Do what is due, and what that makes due."""
+        own: Any = self
+        asyncio.events._set_running_loop(self)
+        try:
+            while (next_s := self.next_s) is not None and next_s <= self.time():
+                own._run_once()
+        finally:
+            asyncio.events._set_running_loop(None)
+
+
+class _Random:
+    """Stands where the modules `os`, `uuid` and `secrets` would, for what is random there."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    def urandom(self, size: int) -> bytes:
+        return self._chance.randbytes(size)
+
+    def uuid4(self) -> uuid.UUID:
+        return uuid.UUID(int=self._chance.getrandbits(128), version=4)
+
+    def token_hex(self, size: int) -> str:
+        return self._chance.randbytes(size).hex()
+
+
+@contextlib.contextmanager
+def substituted(timeline: Timeline, chance: random.Random, others: dict[tuple[Any, str], Any]) -> Iterator[None]:
+    """Have the engine read the time of the simulation, and draw from its generator; `others` replaces further names,
+    each of a module."""
+    given: dict[tuple[Any, str], Any] = {(module, "time"): timeline for module in (clock, conductor, durations, pulse)}
+    source = _Random(chance)
+    given.update({(module, "os"): source for module in (outbox, conductor)})
+    given.update({(module, "uuid"): source for module in (library, desk, service)})
+    given[tokens, "secrets"] = source
+    given.update(others)
+    before = {place: getattr(*place) for place in given}
+    try:
+        for (module, name), value in given.items():
+            setattr(module, name, value)
+        yield
+    finally:
+        for (module, name), value in before.items():
+            setattr(module, name, value)
+
+
