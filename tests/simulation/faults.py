@@ -95,7 +95,7 @@ def befall(fault: Fault, stage: Stage) -> None:
             executor.forgets_acks = 0.5
             later(chance.uniform(2.0, 6.0), lambda: setattr(executor, "forgets_acks", 0.0))
         case "clock step":
-            stage.timeline.wall_shift_s += chance.choice([-3600.0, -20.0, -1.5, 0.8, 5.0, 60.0, 86_400.0])
+            stage.timeline.wall_shift_s += chance.choice([-3600.0, -20.0, -1.5, 0.8, 5.0, 60.0, 3600.0])
         case "database away":
             stage.set_database(is_absent=True)
             later(chance.choice([0.3, 2.0, 8.0]), stage.set_database)
