@@ -7,10 +7,10 @@ thing having happened once (settled.py).
 from __future__ import annotations
 
 import random
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-
 
 from tests.simulation.documents import COUNT, Given, documents_of, random_document
 from tests.simulation.engine_life import EngineLife, EngineStore, Note, engine_substitutes
@@ -90,8 +90,8 @@ class Cluster:
         self._is_absent, self._slow_s = False, 0.0
         self._addresses = chance.choice([2, 2, 3])
         self.executors = [
-            ScriptedExecutor(f"executor {number}", slots, self.network, self, self.record, f"executor {plan.seed} {number}")
-            for number, slots in enumerate([4, 2, 3][: chance.choice([3, 3, 3])])
+            ScriptedExecutor(name, slots, self.network, self, self.record, f"{name} {plan.seed}")
+            for name, slots in (("executor 0", 4), ("executor 1", 2), ("executor 2", 3))
         ]
         for executor in self.executors:
             executor.duration_s = self._duration_s
@@ -295,15 +295,20 @@ class Cluster:
         if self.people.open or any(each.running or each.outbox or each.is_away for each in self.executors):
             return False
         lives = self.alive()
-        if len(lives) < self._addresses or any(life.is_stopping for life in lives) or not Settled(self.store).is_quiet():
+        settled = Settled(self.store)
+        if len(lives) < self._addresses or any(life.is_stopping for life in lives) or not settled.is_quiet():
             return False
-        numbers = {life.engine.number for life in self.alive()}
-        return Settled(self.store).has_ended_others(numbers) and not any(each.conductor.depth for each in self.alive())
+        numbers = {life.engine.number for life in lives}
+        return settled.has_ended_others(numbers) and not any(life.conductor.depth for life in lives)
 
 
 def _shown(fault: str) -> str:
     kind, _, moment = fault.partition(" ")
-    words = {"die": f"die {moment} commit", "lose": f"commit lost {moment}", "absent": "work while the database is away"}
+    words = {
+        "die": f"die {moment} commit",
+        "lose": f"commit lost {moment}",
+        "absent": "work while the database is away",
+    }
     return words[kind]
 
 
@@ -323,8 +328,6 @@ def simulate(plan: Plan, store_of: Callable[[Timeline], Store] | None = None) ->
             is_settled = cluster.settle()
             outcome.wrong += _check(cluster, is_settled=is_settled)
         except Exception as error:
-            import traceback
-
             outcome.wrong.append("".join(traceback.format_exception(error)[-6:]))
         finally:
             for life in cluster.lives:
@@ -358,5 +361,3 @@ def _count(outcome: Outcome, cluster: Cluster) -> None:
     outcome.executions = len(settled.rows())
     if isinstance(cluster.store, OrderedStore):
         outcome.changes, outcome.events = cluster.store.kinds, cluster.store.events
-
-

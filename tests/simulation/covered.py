@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,9 @@ class Covered:
         self._coverage.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
         self._coverage.stop()
 
     def told(self) -> Iterator[str]:
@@ -42,15 +45,15 @@ class Covered:
             reached += len(inside) - len(missed)
             count += len(inside)
             if inside:
-                lines.append(f"    {path.parent.name}/{path.name}: {len(inside) - len(missed)} of {len(inside)}: {shown}")
-        yield f"  {reached} of {count} lines in functions of engine/{{{','.join(FOLDERS)}}} ({100 * reached / count:.1f} %)"
+                name = f"{path.parent.name}/{path.name}"
+                lines.append(f"    {name}: {len(inside) - len(missed)} of {len(inside)}: {shown}")
+        folders = ", ".join(FOLDERS)
+        yield f"  {reached} of {count} lines in functions of engine: {folders} ({100 * reached / count:.1f} %)"
         yield from lines
 
 
 def _inside_functions(path: Path, statements: list[int]) -> set[int]:
     """Return the lines within functions: the others ran when the module was imported."""
-    import ast
-
     found: set[int] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -378,5 +378,3 @@ class _NoThread:
 def _is_expected(error: BaseException) -> bool:
     """Return whether a work may fail so: another engine has written what it was about."""
     return type(error).__name__ == "Unavailable"
-
-

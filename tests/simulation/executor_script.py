@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from tests.simulation.engine_life import HEARTBEAT_S, EngineLife
@@ -90,7 +91,7 @@ class ScriptedExecutor:
     def start(self) -> None:
         """Connect to all engines, and give signs of life."""
         for address in range(self._engines.addresses):
-            self._later(self._chance.random() * 0.1, lambda address=address: self._connect(address))
+            self._later(self._chance.random() * 0.1, partial(self._connect, address))
         self._beat(self.session_id)
 
     def _later(self, delay_s: float, happening: Callable[[], object]) -> None:
@@ -131,7 +132,7 @@ class ScriptedExecutor:
         link = self._links[address] = Link(self._network, life, self, address)
         link.credit = self._share(address)
         link.send(wire.ConnectRequest(hello=self._hello(link.credit)))
-        self._later(10.0, lambda: link.engine_id or link.is_cut or self._give_up(link))
+        self._later(10.0, lambda: None if link.engine_id or link.is_cut else self._give_up(link))
 
     def _give_up(self, link: Link) -> None:
         link.leave()
@@ -249,8 +250,8 @@ class ScriptedExecutor:
         order = self.running.get(key)
         if order is None:
             return
-        outcomes = ["succeeded"] if self.is_calm else ["succeeded"] * 12 + ["failed", "cancelled", "delegated", "running"]
-        outcome = self._chance.choice(outcomes)
+        others = [] if self.is_calm else ["failed", "cancelled", "delegated", "running"]
+        outcome = self._chance.choice(["succeeded"] * 12 + others)
         done = wire.TaskDone(action_execution_id=key[0], delivery=key[1])
         if outcome == "running":
             done.outcome = wire.TASK_OUTCOME_RUNNING
@@ -285,7 +286,9 @@ class ScriptedExecutor:
     def _send(self, done: wire.TaskDone, key: Key) -> None:
         """Send an outcome on the stream of its action, or on any other one."""
         own = self._links.get(self._left.get(key[0], -1))
-        links = [own] if own is not None and own.engine_id else [each for each in self._links.values() if each.engine_id]
+        links = [each for each in self._links.values() if each.engine_id]
+        if own is not None and own.engine_id:
+            links = [own]
         for link in links[:1]:
             link.send(wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=[done])))
 
@@ -356,7 +359,7 @@ class ScriptedExecutor:
 _described: list[wire.ConnectRequest] = []
 
 
-def _descriptions() -> list[object]:
+def _descriptions() -> list[wire.ActionDescription]:
     if not _described:
         actions = [describe(each) for each in load_registry(()) if each.description.name in SERVED]
         _described.append(wire.ConnectRequest(hello=wire.Hello(actions=actions)))

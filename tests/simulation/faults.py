@@ -1,5 +1,7 @@
-"""The faults of a seed: what happens, when, and to whom. All are drawn before the simulation begins, so that any of them
-can be left out."""
+"""The faults of a seed: what happens, when, and to whom.
+
+All are drawn before the simulation begins, so that any of them can be left out.
+"""
 
 from __future__ import annotations
 
@@ -64,9 +66,7 @@ def faults_of(seed: int, count: int, from_s: float, until_s: float) -> list[Faul
     chance = random.Random(f"faults {seed}")
     times = sorted(from_s + chance.random() * (until_s - from_s) for _ in range(count))
     kinds = [*KINDS, *_OFTEN * 2]
-    return [
-        Fault(number, chance.choice(kinds), at_s, f"fault {seed} {number}") for number, at_s in enumerate(times)
-    ]
+    return [Fault(number, chance.choice(kinds), at_s, f"fault {seed} {number}") for number, at_s in enumerate(times)]
 
 
 def befall(fault: Fault, stage: Stage) -> None:

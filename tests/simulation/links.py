@@ -80,7 +80,7 @@ class Link:
         timeline = self._network.timeline
         at_s = max(self._last_s[end], timeline.now_s + self._network.delay_s())
         self._last_s[end] = at_s
-        timeline.at(at_s, lambda: self._is_torn or arrival())
+        timeline.at(at_s, lambda: None if self._is_torn else arrival())
 
     def _arrive(self, message: wire.ConnectRequest) -> None:
         self._to_engine.append(message)

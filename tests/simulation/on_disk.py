@@ -36,5 +36,3 @@ def on_disk() -> Iterator[Callable[[Timeline], Store]]:
             module.time = before
             for store in opened:
                 store.close()
-
-

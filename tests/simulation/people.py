@@ -1,4 +1,4 @@
-"""People of the simulation: they ask any engine for things, with request ids, and ask again until there is an answer."""
+"""People of the simulation: they ask any engine, with request ids, and ask again until there is an answer."""
 
 from __future__ import annotations
 
@@ -310,9 +310,7 @@ class People:
         self.ask(cancel_execution=request)
 
     def _delete(self, queries: Queries, execution_id: str) -> None:
-        self.ask(
-            delete_execution=executions.DeleteExecutionRequest(execution_id=execution_id, dry_run=self._tries())
-        )
+        self.ask(delete_execution=executions.DeleteExecutionRequest(execution_id=execution_id, dry_run=self._tries()))
 
 
 def _is_trial(request: wire.SubmitRequest) -> bool:

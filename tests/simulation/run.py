@@ -1,10 +1,10 @@
 """Runs seeds of the simulation of several engines, tells of each, and makes a failing one smaller.
 
-    python -m tests.simulation.run --seed 17            one seed again, as it failed
-    python -m tests.simulation.run --seeds 0:2000       many, with their sum
-    python -m tests.simulation.run --minutes 20         seeds from today's on, for so long
-    python -m tests.simulation.run --mutation NAME      with a planted fault: how many seeds find it
-    python -m tests.simulation.run --seeds 0:50 --coverage
+python -m tests.simulation.run --seed 17            one seed again, as it failed
+python -m tests.simulation.run --seeds 0:2000       many, with their sum
+python -m tests.simulation.run --minutes 20         seeds from today's on, for so long
+python -m tests.simulation.run --mutation NAME      with a planted fault: how many seeds find it
+python -m tests.simulation.run --seeds 0:50 --coverage
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from tests.simulation.planted import names, planted_run
 from dalsegno.workflow.changes import Change
 from dalsegno.workflow.consolidated import Consolidated
 
-CHANGES = frozenset(kind.__name__ for kind in (*Change.__subclasses__(), Consolidated))
+_KINDS: tuple[type, ...] = (*Change.__subclasses__(), Consolidated)
+CHANGES = frozenset(kind.__name__ for kind in _KINDS)
 """All kinds of changes of the core."""
 OF_THE_DAY = 200
 
@@ -71,7 +72,8 @@ class Sum:
         count = max(1, self.seeds)
         yield f"{self.seeds} seeds, {self.seconds:.0f} s of processor time ({self.seconds / count:.3f} s each)"
         yield f"  {self.happenings:,} happenings, {self.events:,} stored events, {self.executions:,} executions"
-        yield f"  {self.engines:,} lives of engines, {self.faults.total():,} faults ({self.faults.total() / count:.1f} a seed):"
+        faults = self.faults.total()
+        yield f"  {self.engines:,} lives of engines, {faults:,} faults ({faults / count:.1f} a seed):"
         yield from (f"    {number:6,} {kind}" for kind, number in sorted(self.faults.items()))
         reached = CHANGES & set(self.changes)
         yield f"  {len(reached)} of {len(CHANGES)} kinds of changes ({100 * len(reached) / len(CHANGES):.0f} %)"

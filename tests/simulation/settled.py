@@ -146,5 +146,3 @@ def _doubled_children(rows: Iterable[ExecutionRow]) -> Iterator[str]:
         (row.parent_id, row.parent_task, row.parent_item, row.parent_attempt) for row in rows if row.parent_id
     )
     yield from (f"attempt {place} has {count} sub-workflows" for place, count in children.items() if count > 1)
-
-

@@ -109,11 +109,13 @@ class SteppedLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def run_in_executor(self, executor: Any, function: Any, *arguments: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]  # what is called is not followed by its type
+        self, executor: Any, func: Any, *args: Any
+    ) -> asyncio.Future[Any]:
         """Call a function at once: there are no threads."""
-        future = self.create_future()
+        future: asyncio.Future[Any] = self.create_future()
         try:
-            future.set_result(function(*arguments))
+            future.set_result(func(*args))
         except BaseException as error:
             future.set_exception(error)
         return future
@@ -175,5 +177,3 @@ def substituted(timeline: Timeline, chance: random.Random, others: dict[tuple[An
     finally:
         for (module, name), value in before.items():
             setattr(module, name, value)
-
-
