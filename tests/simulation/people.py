@@ -47,6 +47,8 @@ class People:
         self._engines = engines
         self._chance = chance
         self._asked = 0
+        self._trials: set[str] = set()
+        """The dry runs: each is answered anew each time."""
 
     def new_id(self) -> str:
         """Return a new id of an execution."""
@@ -62,6 +64,8 @@ class People:
             inner.request_id = request_id
         request.takes_later = self._chance.random() < 0.2
         self.open[request_id] = request
+        if getattr(inner, "dry_run", False):
+            self._trials.add(request_id)
         self._send(request_id)
         if self._chance.random() < self.repeats:
             self._send(request_id)
@@ -125,7 +129,7 @@ class People:
                     self.begun[request_id] = inner.execution.id
         if kind == "delete_execution" and request is not None and not request.delete_execution.dry_run:
             self.deleted.add(request.delete_execution.execution_id)
-        is_repeatable = kind != "heartbeat_action" and not (request is not None and _is_trial(request))
+        is_repeatable = kind != "heartbeat_action" and request_id not in self._trials
         if is_repeatable and self.answers.setdefault(request_id, text) != text:
             self.wrong.append(f"the answer to a repeated {kind} differs")
 
@@ -311,9 +315,3 @@ class People:
 
     def _delete(self, queries: Queries, execution_id: str) -> None:
         self.ask(delete_execution=executions.DeleteExecutionRequest(execution_id=execution_id, dry_run=self._tries()))
-
-
-def _is_trial(request: wire.SubmitRequest) -> bool:
-    """Return whether a request is a dry run: it is answered anew each time."""
-    inner: Any = getattr(request, request.WhichOneof("write") or "")
-    return bool(getattr(inner, "dry_run", False))

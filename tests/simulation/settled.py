@@ -106,18 +106,26 @@ class Settled:
         if row.first_sequence > 1:
             return  # what was before is gone
         handed: dict[tuple[Any, int], str] = {}
-        ended: Counter[tuple[Any, int]] = Counter()
+        ended: Counter[Any] = Counter()
+        heard: set[Any] = set()
         for each in journal:
             change = each.change
             if not isinstance(change, AttemptMoved):
                 continue
             if change.delivery and change.session_id:
                 handed[change.key, change.delivery] = change.session_id
+            ended[change.key] += change.state in COMPLETED_ATTEMPT
+            if change.delegated or change.state in COMPLETED_ATTEMPT:
+                heard.add(change.key)
         for (name, delivery), session_id in record.received.items():
             execution_id, key = parse_attempt_id(name)
             if execution_id == row.id and handed.get((key, delivery)) != session_id:
                 yield f"delivery {delivery} of {name} was sent to session {session_id}, and was not stored so"
-        yield from (f"{key} ended {count} times" for key, count in ended.items() if count > 1)
+        yield from (f"attempt {key} of {row.id} ended {count} times" for key, count in ended.items() if count > 1)
+        for name, delivery in record.accepted:
+            execution_id, key = parse_attempt_id(name)
+            if execution_id == row.id and key not in heard:
+                yield f"the outcome of delivery {delivery} of {name} was accepted, and was not stored"
 
     def faults_of_engines(self, lives: Sequence[EngineLife], executors: Sequence[ScriptedExecutor]) -> Iterator[str]:
         """Yield what is left in engines and sessions that should not be."""
