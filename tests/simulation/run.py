@@ -142,7 +142,7 @@ def command_of(plan: Plan) -> str:
 
 def _for_minutes(minutes: float) -> Iterator[int]:
     until_s = time.monotonic() + 60 * minutes
-    seed = seeds_of(datetime.date.today()).start
+    seed = seeds_of(datetime.datetime.now(datetime.UTC).date()).start
     while time.monotonic() < until_s:
         yield seed
         seed += 1
@@ -193,7 +193,7 @@ def main() -> int:
         return planted_run(arguments.mutation, arguments.seeds or "0:1000")
     if arguments.seed is not None:
         return _run_one(arguments)
-    seeds: Iterable[int] = seeds_of(datetime.date.today())
+    seeds: Iterable[int] = seeds_of(datetime.datetime.now(datetime.UTC).date())
     if arguments.seeds:
         first, _, last = arguments.seeds.partition(":")
         seeds = range(int(first), int(last))

@@ -1,0 +1,97 @@
+"""The simulation of several engines: its seeds, that they repeat, and that it finds faults. More: README.md."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.simulation import run
+from tests.simulation.cluster import Outcome, Plan, simulate
+from tests.simulation.on_disk import on_disk
+from tests.simulation.planted import names, planted_run
+
+SEEDS = int(os.environ.get("DALSEGNO_SIMULATION_SEEDS", "40"))
+"""How many fixed seeds run, in parts; a tenth as many of the day come after them."""
+PARTS = 4
+ROOT = Path(__file__).parents[2]
+
+
+def _told(outcome: Outcome) -> str:
+    return run.told_wrong(outcome)
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_everything_happens_once_with_several_engines(part: int) -> None:
+    """Whatever happens to engines, executors, wires and the database, each execution ends, and everything once."""
+    of_the_day = run.seeds_of(datetime.datetime.now(datetime.UTC).date())
+    seeds = [*range(SEEDS), *of_the_day[: SEEDS // 10]][part::PARTS]
+    lines: list[str] = []
+    total = run.run_many(seeds, lines.append)
+    print("\n".join([*lines, *total.told()]))
+    assert total.failed == []
+
+
+def test_seeds_have_what_they_must_have() -> None:
+    """Seeds have two engines, three executors, twenty executions and, on average, ten faults and more."""
+    outcomes = [simulate(Plan(seed)) for seed in range(3)]
+    assert [_told(each) for each in outcomes if each.wrong] == []
+    assert min(each.executions for each in outcomes) >= 20
+    assert min(each.engines for each in outcomes) >= 2
+    assert sum(each.faults.total() for each in outcomes) >= 30
+
+
+def test_a_seed_gives_the_same_twice() -> None:
+    """Two processes with different hashes write the same journals, byte for byte."""
+    code = "import sys, logging; from tests.simulation.cluster import Plan, simulate; logging.disable(50)\n"
+    code += "sys.stdout.buffer.write(b'\\n\\n'.join(simulate(Plan(seed)).journals for seed in (1, 3)))"
+    written = []
+    for hashes in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": f"{ROOT / 'services'}:{ROOT}"}
+        found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, cwd=ROOT)
+        written.append(found.stdout)
+    assert len(written[0]) > 10_000
+    assert written[0] == written[1]
+
+
+def test_a_seed_runs_on_disk() -> None:
+    """The same happens on a SQLite file that all engines share."""
+    with on_disk() as store_of:
+        outcome = simulate(Plan(1), store_of)
+    assert not outcome.wrong, _told(outcome)
+
+
+def test_a_failing_plan_is_made_smaller() -> None:
+    """What is not needed for a failure is left out, and the command says what is left."""
+
+    def fails(plan: Plan) -> bool:
+        return plan.executions >= 3 and (plan.faults is None or 4 in plan.faults)
+
+    small = run.shrink(Plan(17), fails)
+    assert run.command_of(small) == (
+        "python -m tests.simulation.run --seed 17 --faults 4 --executions 3 --operations 0"
+    )
+
+
+@pytest.mark.timeout(0)
+def test_a_planted_fault_is_found() -> None:
+    """Seeds find a fault that is planted in a copy of the services: one of them a day, in turn."""
+    planted = names()
+    assert len(planted) >= 10
+    today = datetime.datetime.now(datetime.UTC).date()
+    name = os.environ.get("DALSEGNO_SIMULATION_MUTATION", planted[today.toordinal() % len(planted)])
+    assert planted_run(name, "0:1000") == 0
+
+
+@pytest.mark.parametrize("name", names())
+def test_planted_faults_still_apply(name: str) -> None:
+    """Each patch fits the services as they are."""
+    patch = ROOT / "tests" / "simulation" / "mutations" / f"{name}.patch"
+    tried = subprocess.run(
+        ["patch", "--dry-run", "--quiet", "-p1", "-i", patch], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert tried.returncode == 0, tried.stdout
