@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import MagicMock
 
 from tests.simulation.documents import SharedCompiling
 from tests.simulation.stepped import SteppedLoop, Timeline
@@ -138,13 +139,7 @@ class _Wire:
     port = 0
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        self.grpc = self
-
-    def add_generic_rpc_handlers(self, handlers: Any) -> None:
-        pass
-
-    def add_registered_method_handlers(self, name: str, handlers: Any) -> None:
-        pass
+        self.grpc = MagicMock()  # services are registered there
 
     async def start(self) -> None:
         pass
