@@ -199,9 +199,13 @@ def main() -> int:
         seeds = range(int(first), int(last))
     elif arguments.minutes:
         seeds = _for_minutes(arguments.minutes)
-    tell: Callable[[str], None] = lambda line: (
+
+    def tell(line: str) -> None:
+        if not arguments.quiet or "FAILED" in line:
+            print(line, flush=True)
+
         print(line, flush=True) if not arguments.quiet or "FAILED" in line else None
-    )  # noqa: E731
+
     with Covered() if arguments.coverage else nullcontext() as covered:
         total = run_many(seeds, tell, _plan(arguments, 0))
     print("\n".join(total.told()))
