@@ -19,7 +19,7 @@ from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
-from dalsegno.workflow.refusals import Refusal, Unavailable
+from dalsegno.workflow.refusals import Deleted, NotFound, Refusal, Unavailable
 
 ANSWER_WITHIN_S = 3.0
 """Who has no answer after this time asks again, perhaps another engine."""
@@ -111,8 +111,11 @@ class People:
         self._network.timeline.later(self._network.delay_s(), lambda: self._answered(request_id, response))
 
     def _refused(self, request_id: str, refusal: Refusal) -> None:
-        if self.open.pop(request_id, None) is not None:
+        request = self.open.pop(request_id, None)
+        if request is not None:
             name = type(refusal).__name__
+            if request.WhichOneof("write") == "delete_execution" and isinstance(refusal, Deleted | NotFound):
+                self.deleted.add(request.delete_execution.execution_id)  # the answer to the first try was lost
             self.refusals[name] = self.refusals.get(name, 0) + 1
         if request_id in self.started:
             self.wrong.append(f"{request_id} was answered, and then refused: {refusal}")

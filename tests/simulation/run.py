@@ -204,8 +204,6 @@ def main() -> int:
         if not arguments.quiet or "FAILED" in line:
             print(line, flush=True)
 
-        print(line, flush=True) if not arguments.quiet or "FAILED" in line else None
-
     with Covered() if arguments.coverage else nullcontext() as covered:
         total = run_many(seeds, tell, _plan(arguments, 0))
     print("\n".join(total.told()))
