@@ -126,7 +126,8 @@ class People:
         text = response.SerializeToString(deterministic=True)
         if kind in ("start_execution", "rerun_execution"):
             inner: Any = getattr(response, kind)
-            if inner.execution.id and not inner.HasField("dry_run"):
+            is_new = request is not None and request.rerun_execution.execution_id != inner.execution.id
+            if inner.execution.id and is_new and not inner.HasField("dry_run"):
                 self.started[request_id] = inner.execution.id
                 if kind == "start_execution":
                     self.begun[request_id] = inner.execution.id
