@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from dalsegno.expressions.budget import STEPS_HERE, Budget, BudgetHere, NeedsPool
 from dalsegno.expressions.language import Language
-from dalsegno.expressions.pool_client import evaluate_in_pool
+from dalsegno.expressions.pool_client import Attempt, attempt_before, evaluate_in_pool, keep_attempt
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 COMPILED_MAX = 2_048
@@ -58,22 +58,25 @@ class Source(ABC):
             found = follow(scope, self.path)
             if found is not ELSEWHERE:
                 return found
-        steps = scope.steps_left if self.is_bounded else 0
-        if steps > STEPS_HERE:
-            steps = STEPS_HERE
+        left = scope.steps_left if self.is_bounded else 0
+        steps = left if left < STEPS_HERE else STEPS_HERE
         if steps > self.cost:
-            budget = BudgetHere(place, steps - self.cost)
-            is_moved = False
-            try:
-                return self.value(scope, budget)
-            except (NeedsPool, RecursionError):
-                is_moved = steps == STEPS_HERE  # else the budget of the event is used up
-            except MemoryError:
-                raise
-            except Exception as error:
-                raise self.failure(error) from None
-            finally:
-                scope.spend(steps - budget.steps, is_moved=is_moved)
+            attempt = attempt_before(self.text, place, left)
+            if attempt is None:
+                budget = BudgetHere(place, steps - self.cost)
+                try:
+                    return self.value(scope, budget)
+                except (NeedsPool, RecursionError):
+                    attempt = Attempt(steps - budget.steps, is_moved=steps == STEPS_HERE)
+                    keep_attempt(self.text, place, left, attempt)
+                except MemoryError:
+                    raise
+                except Exception as error:
+                    raise self.failure(error) from None
+                finally:
+                    if attempt is None:
+                        scope.spend(steps - budget.steps)
+            scope.spend(attempt.steps, is_moved=attempt.is_moved)
         return evaluate_in_pool(self.notation, self.text, scope, place, self.language.name)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:

@@ -15,6 +15,7 @@ from dalsegno.engine.batches.compiling import KEPT, Compiling, compile_row
 from dalsegno.expressions import pool_client
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
 from dalsegno.expressions.pool.pool import Pool
+from dalsegno.expressions.pool_client import Waiting
 from dalsegno.store.records import DefinitionRow
 from dalsegno.workflow.model import Workflow
 from dalsegno.workflow.scope import Scope, Suspended
@@ -32,7 +33,7 @@ def pool() -> Iterator[Pool]:
     pool.close()
 
 
-class Hasty:
+class Hasty(Waiting):
     """Waits for nothing."""
 
     def __init__(self) -> None:

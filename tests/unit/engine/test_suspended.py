@@ -15,6 +15,7 @@ from dalsegno.engine.batches.results import Committed, Deferred
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.expressions import pool_client
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
+from dalsegno.expressions.pool_client import Waiting
 from dalsegno.store.inspection import check
 from dalsegno.store.records import NewMessage, StoredDocument, StoredMember
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -33,7 +34,7 @@ chain:
 """
 
 
-class Evaluator:
+class Evaluator(Waiting):
     """Has no value until it is told that there is one."""
 
     def __init__(self) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gc
 import time
+from contextlib import suppress
 
 import pytest
 from tests.unit.expressions.scopes import PlainScope
 
+from dalsegno.expressions import pool_client
 from dalsegno.expressions.budget import STEPS_HERE, Budget, BudgetHere, NeedsPool
 from dalsegno.expressions.compile import Expression, compile_template
 from dalsegno.expressions.evaluation import Source
-from dalsegno.workflow.scope import EvaluationError
+from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
+from dalsegno.expressions.pool_client import Attempt, Moment, Waiting
+from dalsegno.expressions.yaql.evaluate import YaqlExpression
+from dalsegno.workflow.scope import EvaluationError, Scope, Suspended
 
 PRIME = 2**61 - 1
 """Python's hash of its multiples is 0."""
@@ -336,3 +341,48 @@ def test_one_evaluation_uses_no_more_than_it_may_have() -> None:
     assert scope.steps_left > 199_000
     assert compile_template("<% range(200000).len() %>", print).evaluate(scope) == 200_000
     assert 200_000 - STEPS_HERE - 2_000 < scope.steps_left < 200_000 - STEPS_HERE + 2_000
+
+
+class Remembering(Waiting):
+    """The evaluator of a thread that steps an event again and again: it has no value at first."""
+
+    def __init__(self) -> None:
+        self.attempts: dict[Moment, Attempt] = {}
+        self.has_value = False
+
+    def keep_attempt(self, moment: Moment, attempt: Attempt) -> None:
+        self.attempts[moment] = attempt
+
+    def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
+        if not self.has_value:
+            raise Suspended
+        return super().value(job, scope)
+
+
+def test_what_was_too_much_for_the_engine_is_not_tried_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that is stepped again asks the pool at once, for the same price; what was quick is evaluated again."""
+    evaluator = Remembering()
+    monkeypatch.setattr(pool_client, "_waiting", evaluator)
+    tried: list[str] = []
+    value = YaqlExpression.value
+
+    def try_here(source: YaqlExpression, scope: Scope, budget: Budget) -> object:
+        tried.append(source.text)
+        return value(source, scope, budget)
+
+    monkeypatch.setattr(YaqlExpression, "value", try_here)
+    large, quick = (compile_template(f"<% range({count}).len() %>", print) for count in (STEPS_HERE, 10))
+
+    def step() -> tuple[list[object], int]:
+        scope = PlainScope({}, steps_left=200_000)
+        values = [quick.evaluate(scope)]
+        with suppress(Suspended):
+            values.append(large.evaluate(scope))
+        values.append(quick.evaluate(scope))
+        return values, scope.steps_left
+
+    values, left = step()
+    assert values == [10, 10]
+    evaluator.has_value = True
+    assert step() == ([10, STEPS_HERE, 10], left)
+    assert [text.count(str(STEPS_HERE)) for text in tried] == [0, 1, 0, 0, 0]

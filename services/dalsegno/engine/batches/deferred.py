@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from types import MappingProxyType
 
 from dalsegno.engine.batches.evaluations import STALE_MAX, Evaluations
 from dalsegno.engine.batches.work import Work
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
-from dalsegno.expressions.pool_client import POOL
+from dalsegno.expressions.pool_client import POOL, Attempt, Moment
 from dalsegno.workflow.scope import Scope, Suspended
+
+NO_ATTEMPTS: Mapping[Moment, Attempt] = MappingProxyType({})
 
 
 class WorkEvaluator:
@@ -25,16 +28,25 @@ class WorkEvaluator:
         """`on_ready` is called, from any thread, when all values that a work asked for exist."""
         self._on_ready = on_ready
         self._work: Work | None = None
+        self.attempts: Mapping[Moment, Attempt] = NO_ATTEMPTS
+        """Those of the current work when it was carried out before."""
 
     def begin(self, work: Work) -> None:
         """Begin a work."""
         self._work = work
         if work.evaluations is not None:
             work.evaluations.begin()
+            self.attempts = work.evaluations.attempts
 
     def end(self) -> None:
         """End the current work."""
         self._work = None
+        self.attempts = NO_ATTEMPTS
+
+    def keep_attempt(self, moment: Moment, attempt: Attempt) -> None:
+        """Keep an attempt for when the current work is carried out again."""
+        if self._work is not None:
+            self._evaluations(self._work).attempts[moment] = attempt
 
     def wait(self, future: Future[object]) -> None:
         """Make the current work, if there is one, wait for the future. Always raises Suspended."""
