@@ -124,7 +124,7 @@ class Polled:
 
     @property
     def value(self) -> Value:
-        return Value(data="x" * self.size)
+        return Value(data=["x" * 1_000] * (self.size // 1_000) or "x" * self.size)
 
     def look(self, rig: Rig | None = None) -> tuple[int, int, int]:
         look = Look(POLLER_ID)
@@ -166,13 +166,16 @@ def test_an_endless_execution_does_not_grow(polled: Polled) -> None:
     polled.rounds(10)
     counts, (_, _, size) = polled.counts(), polled.look()
     copy_memory = len(polled.rig.copies._copies)
+    weight = polled.rig.copies._copies[POLLER_ID][0].weight
     polled.rounds(20)
     assert (polled.counts(), polled.look()[2]) == (counts, size)
+    assert polled.rig.copies._copies[POLLER_ID][0].weight == weight
     assert size < 20 * polled.size
     assert len(polled.rig.copies._copies) == copy_memory  # those of removed children are dropped
     heir = Rig(polled.store)  # type: ignore[arg-type]
     assert polled.look(heir) == polled.look()
     copy = polled.rig.copies._copies[POLLER_ID][0]
+    assert heir.copies._copies[POLLER_ID][0].weight == weight
     assert len(copy._long) + len(copy._long_base) < 30
     assert list(check(polled.store)) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 import uuid
 from typing import Any
 
@@ -147,6 +148,24 @@ def test_execution_at_rest_keeps_long_values_as_text(state: ExecutionState) -> N
     assert (long.data is known) == (state is ExecutionState.RUNNING)
     assert long.data == known
     assert short.data == {"b": 2}
+
+
+@pytest.mark.parametrize(
+    "member",
+    [[0], {}, {"a": 1}, 1.5, "short", {"id": "x", "name": "a name", "tags": ["a", "b"], "state": "ok"}, ["a" * 500]],
+)
+def test_weight_of_an_execution_is_the_memory_of_its_values(member: object) -> None:
+    """Its text and its parsed form, which takes up to thirty times the text: the cache keeps no more than it may."""
+    value = Value(text=Value(data=[member] * 20_000).text)
+    weight = copy_of("e", {"x": value}).weight
+    tracemalloc.start()
+    try:
+        parsed = value.data
+        memory = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert parsed == [member] * 20_000
+    assert memory / 1.2 < weight < 3 * memory + 3 * len(value.text)
 
 
 def copy_of(execution_id: str, published: dict[str, Value] | None = None) -> Copy:

@@ -39,6 +39,9 @@ TASK_BYTES = 2_500
 ATTEMPT_BYTES = 1_200
 """Estimated memory of an execution, a task and an attempt without their values, in bytes."""
 
+ITEM_BYTES, LIST_BYTES, DICT_BYTES = 30, 40, 130
+"""Estimated memory of an item, a list and a dict beyond twice their text, in bytes."""
+
 DEFINITIONS_BYTES_MAX = 2 * 1024 * 1024
 """The texts of all definitions that are kept compiled may exceed the longest one by this many bytes."""
 LONG_BYTES = 100_000
@@ -62,7 +65,17 @@ WAITING_BYTES_MAX = 64 * 1024
 class Copy:
     """One execution in memory with its workflow, in the state after the last batch that touched it."""
 
-    __slots__ = ("_base", "_long", "_long_base", "_long_count", "_marks", "execution", "value_bytes", "workflow")
+    __slots__ = (
+        "_base",
+        "_long",
+        "_long_base",
+        "_long_bytes",
+        "_long_count",
+        "_marks",
+        "execution",
+        "value_bytes",
+        "workflow",
+    )
 
     def __init__(
         self, execution: Execution, workflow: Workflow | None, changes: Sequence[AnyChange | Consolidated]
@@ -74,9 +87,12 @@ class Copy:
         """The length of all its values, in bytes."""
         self._base = 0
         """What of it was not counted, but put in place of what was discarded; negative: what was discarded."""
-        self._long: deque[Value] = deque()
-        self._long_base: list[Value] = []
+        self._long: deque[tuple[Value, int]] = deque()
+        """Its long values, each with `parsed_bytes`."""
+        self._long_base: list[tuple[Value, int]] = []
         """The long values of what was discarded that are kept."""
+        self._long_bytes = 0
+        """The sum of `parsed_bytes` of its long values."""
         self._long_count = 0
         """How many long values were counted."""
         self._marks: deque[tuple[int, int, int]] = deque()
@@ -109,7 +125,8 @@ class Copy:
                     if length > longest:
                         longest = length
                     if length > LONG_VALUE_BYTES:
-                        self._long.append(value)
+                        self._long.append((value, parsed_bytes(text)))
+                        self._long_bytes += self._long[-1][1]
                         self._long_count += 1
                 if type(change) is CheckpointReached:
                     self._marks.append((sequence, self.value_bytes - self._base, self._long_count))
@@ -123,16 +140,21 @@ class Copy:
         while self._marks and self._marks[0][0] <= discarded.sequence:
             _, counted, long_count = self._marks.popleft()
         for _ in range(len(self._long) - (self._long_count - long_count)):
-            self._long.popleft()
+            self._long_bytes -= self._long.popleft()[1]
         kept = _kept_values(discarded.consolidated)
         base = sum(byte_length(value.text) for value in kept) - counted
         self.value_bytes += base - self._base
         self._base = base
-        self._long_base = [value for value in kept if byte_length(value.text) > LONG_VALUE_BYTES]
+        self._long_bytes -= sum(size for _, size in self._long_base)
+        self._long_base = [
+            (value, parsed_bytes(value.text)) for value in kept if byte_length(value.text) > LONG_VALUE_BYTES
+        ]
+        self._long_bytes += sum(size for _, size in self._long_base)
 
     def drop_data(self) -> None:
-        """Keep only the text of long values, because executions at rest are rarely stepped again."""
-        for value in (*self._long_base, *self._long):
+        """Keep only the text of long values, because executions at rest are rarely stepped again. Contexts keep the
+        parsed form of what tasks have published."""
+        for value, _ in (*self._long_base, *self._long):
             value.drop_data()
 
     @property
@@ -143,14 +165,26 @@ class Copy:
 
     @property
     def weight(self) -> int:
-        """Its estimated memory in bytes: the text and the parsed form of each value."""
+        """Its estimated memory in bytes: three times the text of each value, and the members of long ones."""
         execution = self.execution
         return (
             EXECUTION_BYTES
             + TASK_BYTES * len(execution.tasks)
             + ATTEMPT_BYTES * len(execution.attempts)
             + 3 * self.value_bytes
+            + self._long_bytes
         )
+
+
+def parsed_bytes(text: str) -> int:
+    """Return the estimated memory of the parsed form of a JSON text, beyond twice the text.
+
+    A list of small members takes many times its text.
+
+    >>> parsed_bytes("[" + ",".join(["[0]"] * 1_000) + "]")
+    70010
+    """
+    return ITEM_BYTES * text.count(",") + LIST_BYTES * text.count("[") + DICT_BYTES * text.count("{")
 
 
 def _kept_values(consolidated: Consolidated) -> list[Value]:
