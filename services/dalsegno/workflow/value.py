@@ -99,7 +99,10 @@ def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
     if size > bytes_max:
         raise UnfitValue(f"too large: {size:,} bytes, at most {bytes_max:,}")
     data = decode(text)
-    is_suspect = ("\\u" in text and (_NUL.search(text) or "\\ud" in text.lower())) or _has_long_number(text)
+    has_escape = "\\u" in text and (
+        ("\\u0000" in text and _NUL.search(text)) or "\\ud" in text.lower()  # the expression alone would take long
+    )
+    is_suspect = has_escape or _has_long_number(text)
     if is_suspect and _may_be_unfit(data):
         _refuse_unfit(data)
     return Value(text=text, data=data)

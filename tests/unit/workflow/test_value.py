@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dalsegno.workflow import value as value_module
 from dalsegno.workflow.codec import Texts, decode_changes, encode_changes
 from dalsegno.workflow.value import INLINE_BYTES, VALUE_BYTES_MAX, UnfitValue, Value, checked, decode, limit, made
 
@@ -77,6 +78,12 @@ def test_the_data_is_made_again_of_the_text() -> None:
     assert value.text == '{"a":[1]}'
     value.drop_data()
     assert value.data == {"a": [1]}
+
+
+def test_escapes_of_other_characters_are_not_searched_for_nul(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The expression that finds an escaped NUL would take longer than all else in a value with many escapes."""
+    monkeypatch.setattr(value_module, "_NUL", None)
+    assert checked('["\\u00e9", "\\\\"]').data == ["é", "\\"]
 
 
 @pytest.mark.parametrize(
