@@ -11,12 +11,14 @@ from typing import Any
 import grpc
 import pytest
 from tests.integration.engines import ScriptedExecutor, done
+from tests.unit.definitions.long_texts import mistral
 from tests.unit.engine.conftest import Desk
 
 from dalsegno.store.filters import Filter, Term
 from dalsegno.v1 import engine_service_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import executor_service_pb2 as wire
+from dalsegno.v1 import workflow_service_pb2 as workflows
 
 SLOW = "'aaaaaaaaaaaaaaaaaaaaaa!'.matches('^(a+)+$')"
 """Takes a quarter of a second, in a regular expression that no budget counts, and is false."""
@@ -237,3 +239,24 @@ async def test_an_answer_that_takes_longer_holds_up_no_others(desk: Desk) -> Non
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await desk.stub.Await(engine_service_pb2.AwaitRequest(later=slow.answer.later), timeout=10)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_quick_write_does_not_wait_for_slow_ones_that_travel_with_it(desk: Desk) -> None:
+    """A long definition is compiled meanwhile: its answer is asked for apart, or comes with the others if the caller
+    asks for nothing apart."""
+    await desk.create(WORKFLOWS)
+    create = workflows.CreateDefinitionsRequest(text=mistral(200_000))
+    start = executions.StartExecutionRequest(workflow="quick")
+    writes = [
+        engine_service_pb2.SubmitRequest(actor="tester", create_definitions=create, takes_later=True),
+        engine_service_pb2.SubmitRequest(actor="tester", start_execution=start, takes_later=True),
+    ]
+    slow, quick = (await desk.stub.SubmitMany(engine_service_pb2.SubmitManyRequest(writes=writes), timeout=60)).results
+    assert quick.answer.start_execution.execution.id
+    awaited = await desk.stub.Await(engine_service_pb2.AwaitRequest(later=slow.answer.later), timeout=60)
+    assert [each.name for each in awaited.answer.create_definitions.workflows]
+    writes[0].takes_later = False
+    slow, quick = (await desk.stub.SubmitMany(engine_service_pb2.SubmitManyRequest(writes=writes), timeout=60)).results
+    assert slow.answer.HasField("create_definitions")
+    assert quick.answer.start_execution.execution.id
+    assert not (await desk.stub.SubmitMany(engine_service_pb2.SubmitManyRequest(), timeout=60)).results

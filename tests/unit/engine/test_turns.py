@@ -6,9 +6,14 @@ import pytest
 from tests.unit.engine.test_conductor import Rig, Start
 
 from dalsegno.engine.batches.results import Committed
-from dalsegno.engine.batches.turns import gathering_s, next_window
+from dalsegno.engine.batches.turns import gathering_s, next_window, take_turns
+from dalsegno.engine.batches.work import DeliverEvent, Work
+from dalsegno.engine.desk.standalone import RunAction
+from dalsegno.engine.desk.starts import StartExecution
 from dalsegno.engine.executors.sessions import KeepLeases
 from dalsegno.engine.timers import Poll, Timers
+from dalsegno.v1.action_service_pb2 import RunActionRequest
+from dalsegno.v1.execution_service_pb2 import StartExecutionRequest
 
 
 @pytest.mark.parametrize(
@@ -59,3 +64,31 @@ def test_works_that_are_repeated_each_second_are_never_left() -> None:
     assert poll in result.works
     assert result.left
     assert not {leases, poll} & set(result.left)
+
+
+class Turned(Start):
+    """A start of a workflow."""
+
+    def __init__(self, workflow: str) -> None:
+        super().__init__(0)
+        self.workflow = workflow
+
+    @property
+    def turn(self) -> str:
+        return StartExecution().turn(StartExecutionRequest(namespace="n", workflow=self.workflow))
+
+
+def test_many_starts_of_one_workflow_do_not_delay_others() -> None:
+    """Starts of a workflow that the last batch has left take turns with those of other workflows and with events."""
+    wide, quick, event = [Turned("wide") for _ in range(5)], Turned("quick"), DeliverEvent("e", None)
+    works: list[Work] = [*wide, quick, event]
+    take_turns(works, {wide[0].turn})
+    assert works == [wide[0], quick, event, *wide[1:]]
+
+
+def test_starts_of_a_workflow_or_an_action_share_their_turns() -> None:
+    """By the namespace and the name; those of a definition's id by the id."""
+    start, run = StartExecution(), RunAction()
+    assert start.turn(StartExecutionRequest(namespace="n", workflow="w")) == "n/w"
+    assert start.turn(StartExecutionRequest(definition_id="d", execution_id="e")) == "/d"
+    assert run.turn(RunActionRequest(namespace="n", action="a")) == "n/a"

@@ -119,7 +119,7 @@ class Conductor:
         """The works of the present batch."""
         self._is_woken = False
         self._behind: set[str] = set()
-        """The executions whose works the last batch has left."""
+        """The turns of the works that the last batch has left."""
         self._stopping = False
         self._rested = asyncio.Event()
         self._counters: dict[str, Counter] = {}
@@ -279,7 +279,7 @@ class Conductor:
 
     def _committed(self, committed: Committed) -> None:
         """Keep what a stored batch has left, and notify everybody who waits for it."""
-        self._behind = {work.execution_id for work in committed.left}
+        self._behind = {work.turn for work in committed.left}
         done = None if committed.is_slow or not committed.left else len(committed.works)
         self._window = next_window(self._window, self._works_max, done)
         self._queue.extendleft(reversed(committed.left))

@@ -40,17 +40,19 @@ def next_window(window: int, most: int, done: int | None) -> int:
 
 
 def take_turns(works: list[Work], behind: Collection[str]) -> None:
-    """Order works by turns: the first of each execution, then the second of each, and so on.
+    """Order works by turns: the first of each execution, then the second of each, and so on. Starts of one workflow
+    or action share their turns, too.
 
-    So many works of one execution do not delay the others. Executions that the last batch has left, mostly because
-    their works are slow, come one turn later. The first work keeps its place, so that they make progress.
+    So many works of one execution, or many starts, do not delay the others. `behind`: those whose works the last batch
+    has left, mostly because they are slow, come one turn later. The first work keeps its place, so that they make
+    progress.
     """
     turns = dict.fromkeys(behind, 0)
 
     def turn(work: Work) -> int:
-        if not work.execution_id:
+        if not work.turn:
             return 0
-        count = turns[work.execution_id] = turns.get(work.execution_id, -1) + 1
+        count = turns[work.turn] = turns.get(work.turn, -1) + 1
         return count
 
     works[1:] = sorted(works[1:], key=turn)

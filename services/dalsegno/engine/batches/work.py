@@ -58,6 +58,11 @@ class Work(ABC):
         return work
 
     @property
+    def turn(self) -> str:
+        """With which other works it shares its turns (turns.py): those of its execution. Empty: it waits for none."""
+        return self.execution_id
+
+    @property
     def ends_by_force(self) -> bool:
         """Whether it ends its execution unconditionally. Then it waits for no other work."""
         return False

@@ -96,6 +96,10 @@ class Operation(ABC, Generic[Request, Plan, Response]):
         """Return the id of the execution that the request is about; empty for none."""
         return ""
 
+    def turn(self, request: Request) -> str:
+        """Return with which other requests it shares its turns: those about the same execution."""
+        return self.execution_id(request)
+
     def must_wait(self, plan: Plan, batch: Batch) -> bool:
         """Return whether the decisions of the batch must be stored first. If so, a later batch carries out the plan."""
         return False

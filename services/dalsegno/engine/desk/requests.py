@@ -31,7 +31,7 @@ from dalsegno.workflow.refusals import AlreadyExists, Deleted, RequestIdReused
 class AnswerCall(Work, Generic[Request, Plan, Response]):
     """Answers one call through a future."""
 
-    __slots__ = ("_answer", "_call", "_future", "_on_later", "_operation", "_plan", "_write")
+    __slots__ = ("_answer", "_call", "_future", "_on_later", "_operation", "_plan", "_turn", "_write")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
         `on_later` returns a name and another future for an answer that takes longer. None: the caller waits for it.
         """
         self.execution_id = operation.execution_id(call.request)
+        self._turn = operation.turn(call.request)
         self._write = write
         self._operation = operation
         self._call = call
@@ -53,6 +54,10 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
         self._on_later = on_later
         self._plan: Plan
         self._answer: Response | None = None
+
+    @property
+    def turn(self) -> str:
+        return self._turn
 
     @property
     def is_request(self) -> bool:

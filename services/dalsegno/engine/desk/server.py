@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import AsyncIterator
 
 import grpc
-from google.rpc.status_pb2 import Status
 
 from dalsegno.engine.batches.conductor import Conductor
+from dalsegno.engine.desk.later import LaterAnswers
 from dalsegno.engine.desk.operations import Call
 from dalsegno.engine.desk.requests import AnswerCall
 from dalsegno.engine.desk.writes import writes
@@ -18,19 +17,20 @@ from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.feed import Feed
 from dalsegno.expressions.pool_client import POOL
 from dalsegno.rpc import sizes
-from dalsegno.rpc.errors import OWN_DETAILS_BYTES, PassedOn, code_of, status_of
+from dalsegno.rpc.errors import OWN_DETAILS_BYTES, code_of, status_of
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import engine_service_pb2_grpc
-from dalsegno.workflow.refusals import InvalidRequest, NotFound
+from dalsegno.workflow.refusals import InvalidRequest
 
 _log = logging.getLogger(__name__)
 
 
 SIGN_OF_LIFE_S = 10.0
-UNCLAIMED_S = 10.0
-"""How long an answer that takes longer is kept for its caller."""
 TOGETHER_BYTES_MAX = sizes.MESSAGE_BYTES_MAX
 """The maximum of answers that travel together, in bytes. The caller asks for the others one by one."""
+TOGETHER_S = 0.1
+"""How long after the first answer others still travel with it, in seconds: a quick write does not wait for slow ones.
+The caller asks for those one by one."""
 
 HINTS_PER_MESSAGE = 1_000
 
@@ -42,8 +42,7 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         self._conductor = conductor
         self._feed = feed
         self._writes = writes(callbacks)
-        self._later: dict[str, asyncio.Future[wire.SubmitResponse]] = {}
-        """The answers that take longer and that nobody has asked for yet."""
+        self._later = LaterAnswers()
 
     async def Submit(self, request: wire.SubmitRequest, context: object) -> wire.SubmitResponse:
         """Carry out one write."""
@@ -57,46 +56,38 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         write = self._writes[name]
         call = Call(write.request_of(request), request.actor)
         operation = await write.operation.prepare(call.request, POOL)
-        on_later = self._answer_later if request.takes_later else None
+        on_later = self._later.open if request.takes_later else None
         self._conductor.request(AnswerCall(write, operation, call, future, on_later))
         return await future
 
     async def Await(self, request: wire.AwaitRequest, context: object) -> wire.AwaitResponse:
         """Wait for the answer of a write that takes longer."""
-        future = self._later.pop(request.later, None)
-        if future is None:
-            raise NotFound("write", request.later)
-        return wire.AwaitResponse(answer=await future)
-
-    def _answer_later(self) -> tuple[str, asyncio.Future[wire.SubmitResponse]]:
-        """Return a name and a future for an answer that takes longer. It is dropped if nobody asks for it."""
-        loop = asyncio.get_running_loop()
-        later, future = uuid.uuid4().hex, loop.create_future()
-        self._later[later] = future
-        loop.call_later(UNCLAIMED_S, self._give_up, later)
-        return later, future
-
-    def _give_up(self, later: str) -> None:
-        future = self._later.pop(later, None)
-        if future is not None:
-            future.cancel()
+        return wire.AwaitResponse(answer=await self._later.take(request.later))
 
     async def SubmitMany(self, request: wire.SubmitManyRequest, context: object) -> wire.SubmitManyResponse:
         """Carry out several writes. Each gets its own answer or refusal."""
-        results = await asyncio.gather(*(self._result(write) for write in request.writes))
+        tasks = [asyncio.create_task(self._result(write)) for write in request.writes]
+        writes = list(zip(request.writes, tasks, strict=True))
+        try:
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, timeout=TOGETHER_S)
+            await asyncio.gather(*(task for write, task in writes if not write.takes_later))
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            raise
+        results: list[wire.WriteResult] = []
         size = 0
-        for write, result in zip(request.writes, results, strict=True):
-            answer_bytes = result.ByteSize()
-            if write.takes_later and size and size + answer_bytes > TOGETHER_BYTES_MAX:
-                later, future = self._answer_later()
-                if result.HasField("answer"):
-                    future.set_result(wire.SubmitResponse.FromString(result.answer.SerializeToString()))
-                else:
-                    future.set_exception(PassedOn(Status.FromString(result.refusal)))
-                    future.exception()  # retrieved, so that no warning is logged if nobody asks for it
-                result.answer.CopyFrom(wire.SubmitResponse(later=later))
+        for write, task in writes:
+            answer_bytes = task.result().ByteSize() if task.done() else 0
+            if write.takes_later and (not task.done() or (size and size + answer_bytes > TOGETHER_BYTES_MAX)):
+                result = wire.WriteResult(answer=wire.SubmitResponse(later=self._later.postpone(task)))
                 answer_bytes = result.ByteSize()
+            else:
+                result = task.result()
             size += answer_bytes
+            results.append(result)
         return wire.SubmitManyResponse(results=results)
 
     async def _result(self, write: wire.SubmitRequest) -> wire.WriteResult:

@@ -69,6 +69,9 @@ class RunAction(NamespaceOperation[RunRequest, RunPlan, RunResponse]):
     def claims(self, call: Call[RunRequest], plan: RunPlan) -> Collection[str]:
         return ()
 
+    def turn(self, request: RunRequest) -> str:
+        return f"{request.namespace}/{request.action}"
+
     def carry_out(self, call: Call[RunRequest], plan: RunPlan, batch: Batch) -> Answer[RunResponse]:
         request = call.request
         found = batch.outside.find_action(request.action, request.namespace)

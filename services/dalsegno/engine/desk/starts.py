@@ -94,6 +94,9 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
     def execution_id(self, request: StartRequest) -> str:
         return request.execution_id
 
+    def turn(self, request: StartRequest) -> str:
+        return f"{request.namespace}/{request.workflow or request.definition_id}"
+
     def carry_out(self, call: Call[StartRequest], plan: StartPlan, batch: Batch) -> Answer[StartResponse]:
         request = call.request
         chosen_id = request.execution_id
