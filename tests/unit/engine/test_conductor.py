@@ -550,3 +550,29 @@ def test_a_batch_has_one_slice() -> None:
     (result,) = rig.carry_out(*works)
     assert isinstance(result, Committed)
     assert (result.works, result.left_slices, result.left) == (works[:1], works[1:], [])
+
+
+def test_a_slice_takes_no_time_of_other_works() -> None:
+    """It is done after them, however long it takes: where many slices wait, other works are done in every batch."""
+    rig = Rig(work_max_s=0.05)
+    rig.define()
+    starts = [Start(number) for number in range(2)]
+    rig.carry_out(*starts)
+    slices: list[Work] = [Slow(start.execution_id) for start in starts]
+    others = [Start(number) for number in range(2, 5)]
+    (result,) = rig.carry_out(*slices, *others)
+    assert isinstance(result, Committed)
+    assert (result.works, result.left_slices, result.left) == ([slices[0], *others], [slices[1]], [])
+
+
+class Slow(DeliverEvent):
+    """A slice that uses more processor time than a batch has."""
+
+    def __init__(self, execution_id: str) -> None:
+        super().__init__(execution_id, SliceDue(task=1, attempt=1, begun=0))
+
+    def carry_out(self, batch: Batch) -> None:
+        until = time.thread_time() + 0.1
+        while time.thread_time() < until:
+            pass
+        super().carry_out(batch)

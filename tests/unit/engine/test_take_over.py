@@ -165,6 +165,7 @@ async def test_an_executor_without_inventory_says_hello_again(two: Two) -> None:
         two.end_first()
         await until(lambda: session.second.received)
         assert [run.action_execution_id for run in session.second.received] == [missed.action_execution_id]
+        await until(lambda: session.second.errors)
         assert [error.code() for error in session.second.errors] == [grpc.StatusCode.UNAVAILABLE]
         assert "say Hello again" in str(session.second.errors[0].details())
         await asyncio.sleep(0.5)
@@ -184,7 +185,7 @@ async def test_an_executor_that_does_not_answer_loses_its_work(two: Two) -> None
         assert (await two.second.wait(execution_id)).state == "ERROR"
         attempt = two.second.read(lambda queries: queries.attempt(execution_id, key))
         assert "executor 'scripted' was lost" in attempt.error
-        assert any("did not answer" in str(error.details()) for error in session.second.errors)
+        await until(lambda: any("did not answer" in str(error.details()) for error in session.second.errors))
 
 
 async def test_an_engine_that_was_ended_takes_nothing_more(two: Two) -> None:

@@ -220,13 +220,14 @@ class Conductor:
         """Return the next works, without those that nobody wants any more and those that wait for another work of their
         execution."""
         works: list[Work] = []
-        while self._slices and not works:
-            self._gather(self._slices, works)
         while self._queue and len(works) < self._window:
             self._gather(self._queue, works)
         if self._behind:
             take_turns(works, self._behind)
-        return works
+        slices: list[Work] = []
+        while self._slices and not slices:
+            self._gather(self._slices, slices)
+        return [*slices, *works]
 
     def _gather(self, queue: deque[Work], works: list[Work]) -> None:
         work = queue.popleft()
@@ -506,12 +507,12 @@ class Conductor:
         return rest
 
     def _carry_out_all(self, batch: Batch, works: Sequence[Work]) -> Remainder:
-        """Do the works until the time of the batch is over, and at most one slice. Return the others.
+        """Do the works until the time of the batch is over, then one slice. Return the others.
 
         Raises DeferredPartway.
         """
         rest = Remainder()
-        has_slice = False
+        slices: list[Work] = []
         # Without what the store took until now: else a batch on a slow store would do one work, and fall behind.
         began, used_s = time.perf_counter(), time.thread_time()
         until = began + self._work_max_s
@@ -519,15 +520,16 @@ class Conductor:
             now, used_before_s, used_s = time.perf_counter(), used_s, time.thread_time()
             if used_s - used_before_s > SLOW_WORK_S:
                 until, rest.is_slow = min(until, began + SLOW_MAX_S), True
-            is_slice = work.is_slice(batch)
-            if is_slice and has_slice:
-                rest.left_slices.append(work)
+            if work.refusal is None and work.is_slice(batch):
+                slices.append(work)
             elif work.must_wait(batch) or (now > until and index > len(self._doubtful) and work.can_wait):
                 rest.left.append(work)
-            elif work.refusal is None:
-                has_slice = has_slice or is_slice
-                if not self._carry_out_one(batch, work):
-                    rest.deferred.append(work)
+            elif work.refusal is None and not self._carry_out_one(batch, work):
+                rest.deferred.append(work)
+        # A slice may take all the time of a batch. Where many wait, other works have theirs all the same.
+        if slices and not self._carry_out_one(batch, slices[0]):
+            rest.deferred.append(slices[0])
+        rest.left_slices += slices[1:]
         return rest
 
     def _unknown(self, batch: Batch, works: Sequence[Work]) -> set[str]:

@@ -11,13 +11,15 @@ from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import START
 from dalsegno.workflow.records import End, Reverting, TaskExecution, Undoing
 from dalsegno.workflow.running import adhoc, reporting
-from dalsegno.workflow.running.items import SLICE
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.scope import Constant, EvaluationError
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value
 
 _REVERTING, _FAILED, _DELAYED = ExecutionState.REVERTING, RevertState.FAILED, RevertState.DELAYED
+AT_ONCE_MAX = 1000
+"""The most items of a task that are reverted at once."""
+
 _FAULTS = (EvaluationError, HardFailure, adhoc.Unresolved, UnfitValue)
 
 
@@ -65,9 +67,9 @@ def _concurrency(step: Step, undo: Undo) -> int:
     if template is None:
         return 1
     if isinstance(template, Constant) and isinstance(template.value, int):
-        return min(template.value, SLICE)
+        return min(template.value, AT_ONCE_MAX)
     try:
-        return min(ends.whole(template, _view(step, undo.end), "concurrency", 1), SLICE)
+        return min(ends.whole(template, _view(step, undo.end), "concurrency", 1), AT_ONCE_MAX)
     except (EvaluationError, HardFailure):
         return 1
 

@@ -21,8 +21,9 @@ from dalsegno.workflow.value import Value, made
 # A lookup of a member in its class is slow, and every step needs these (see execution.py).
 _EXECUTION_RUNNING, _RUNNING, _ITEM_CANCELLED = ExecutionState.RUNNING, TaskState.RUNNING, AttemptState.CANCELLED
 
-SLICE = 1000
-"""The most items that a SliceDue begins. The conductor carries out one SliceDue of an execution in a batch."""
+SLICE = 250
+"""The most items that a SliceDue begins. The conductor carries out one SliceDue in a batch, beside other works, which
+wait for it."""
 
 AT_ONCE = 100
 """The most items that any other step begins, of all its tasks together."""
