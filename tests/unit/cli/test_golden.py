@@ -37,8 +37,9 @@ _REDRAWN = re.compile(r"(?:\r?\x1b\[2K|\x1b\[1A)+")
 class Player(grpc.GenericRpcHandler):
     """A server that gives recorded answers."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, unknown: list[str]) -> None:
         self._recording = recording
+        self._unknown = unknown
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         _, service, method = details.method.split("/")
@@ -51,7 +52,8 @@ class Player(grpc.GenericRpcHandler):
         def answer(asked: Message, context: grpc.ServicerContext) -> Iterator[Message]:
             call = self._recording.find(method, asked)
             if call is None:
-                context.abort(grpc.StatusCode.INTERNAL, f"no such request was recorded: {method} {asked}")
+                self._unknown.append(f"{method} {asked}")
+                context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"no such request was recorded: {method} {asked}")
                 return
             if call.code:
                 context.set_trailing_metadata(tuple((k, v.encode("latin-1")) for k, v in call.trailers.items()))
@@ -70,12 +72,13 @@ class Player(grpc.GenericRpcHandler):
 
 @pytest.fixture
 def play() -> Iterator[Any]:
-    """Start a server that gives recorded answers; return its address."""
+    """Start a server that gives recorded answers; return its address. All that is asked of it must be recorded."""
     servers = []
+    unknown: list[str] = []
 
     def start(recording: Recording) -> str:
         server = grpc.server(ThreadPoolExecutor(32), options=[("grpc.so_reuseport", 0)])
-        server.add_generic_rpc_handlers((Player(recording),))
+        server.add_generic_rpc_handlers((Player(recording, unknown),))
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         servers.append(server)
@@ -84,6 +87,7 @@ def play() -> Iterator[Any]:
     yield start
     for server in servers:
         server.stop(0).wait()
+    assert unknown == []
 
 
 def on_a_terminal(words: list[str], address: str, now_s: float, columns: int) -> str:
