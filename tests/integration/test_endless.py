@@ -9,14 +9,14 @@ from tests.benchmarks.results import Result
 from tests.benchmarks.services import Client, Services, running_services
 from tests.benchmarks.texts import LANGUAGES, Language
 
-FIRST, LAST, SPAN = 1_000, 5_000, 500
+FIRST, LAST, SPAN = 1_000, 5_000, 250
 MOST = 10_000
 """Other programs on the machine make a single measurement longer: the least of many counts, of at most these rounds."""
 A_TENTH = 1.1
 
 
 async def spans(services: Services, client: Client, execution_id: str, begin: int, end: int) -> list[Result]:
-    """What 500 rounds take each, from one place to another."""
+    """What 250 rounds take each, from one place to another."""
     places = range(begin, end, SPAN)
     return [await measure_span(services, client, execution_id, place, "endless", SPAN) for place in places]
 
@@ -34,8 +34,8 @@ async def test_an_execution_without_end_takes_no_more_later(language: Language) 
         for name, text in language.endless:
             await client.define(text, name)
         execution_id = await client.start("endless", {"rounds": 1_000_000})
-        early = await spans(services, client, execution_id, FIRST, FIRST + 3 * SPAN)
-        late = await spans(services, client, execution_id, LAST - 3 * SPAN, LAST)
+        early = await spans(services, client, execution_id, FIRST, FIRST + 5 * SPAN)
+        late = await spans(services, client, execution_id, LAST - 5 * SPAN, LAST)
         for name in ("executions", "rows", "disk_mb", "rss_mb"):
             assert getattr(late[-1], name) <= max(getattr(each, name) for each in early) * A_TENTH, name
         while least(late) > least(early) * A_TENTH and late[-1].n < MOST:

@@ -10,6 +10,7 @@ import subprocess
 import tokenize
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -234,12 +235,14 @@ def read_words(path: Path) -> list[tuple[int, str]]:
     return words
 
 
+@cache
 def list_anchors(page: Path) -> set[str]:
     """The names by which the headings of a page are linked."""
     headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
+@cache
 def find_page(name: str, near: Path) -> Path | None:
     """The page of this name: beside the file, from the top, or the only one with this end of its path."""
     for page in ((near.parent / name).resolve(), ROOT / name):
