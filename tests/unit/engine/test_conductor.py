@@ -558,14 +558,14 @@ def test_a_slice_takes_no_time_of_other_works() -> None:
     rig.define()
     starts = [Start(number) for number in range(2)]
     rig.carry_out(*starts)
-    slices: list[Work] = [Slow(start.execution_id) for start in starts]
+    slices: list[Work] = [SlowSlice(start.execution_id) for start in starts]
     others = [Start(number) for number in range(2, 5)]
     (result,) = rig.carry_out(*slices, *others)
     assert isinstance(result, Committed)
     assert (result.works, result.left_slices, result.left) == ([slices[0], *others], [slices[1]], [])
 
 
-class Slow(DeliverEvent):
+class SlowSlice(DeliverEvent):
     """A slice that uses more processor time than a batch has."""
 
     def __init__(self, execution_id: str) -> None:
