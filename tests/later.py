@@ -1,6 +1,6 @@
 """A later version of Dal Segno, invented: this one, and a migration more. As a program:
 
-python -P later.py FOLDER dalsegno.engine --listen ...
+python later.py FOLDER dalsegno.engine --listen ...
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dalsegno.store import migrate
 
-LATER = ("-P", __file__)
+LATER = (__file__,)
 """What runs a service of the later version, before the folder with its migrations and the service's module."""
 
 _MIGRATION = '''"""Add a colour and a table."""

@@ -15,7 +15,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.ports import free_port
-from tests.tied import tied
+from tests.template import Forked, Program, start_forked
 
 from dalsegno.rpc.channel import open_channel
 from dalsegno.store.inspection import check
@@ -61,9 +60,9 @@ class Service:
         self.log = folder / f"{name}.log"
         self.arguments = tuple(arguments)
         """Of the next start."""
-        self.launcher: tuple[str, ...] = ("-m",)
-        """What stands before the name of the module."""
-        self._process: subprocess.Popen[bytes] | None = None
+        self.launcher: tuple[str, ...] = ()
+        """A file that runs the module, and its arguments before the name of the module."""
+        self._process: Forked | None = None
         self._shown = 0
 
     @property
@@ -91,17 +90,11 @@ class Service:
     def launch(self) -> None:
         """Start it, without waiting."""
         assert not self.is_running, f"{self.name} runs already"
-        module = f"dalsegno.{self.name}"
-        command = (sys.executable, *self.launcher, module, "--listen", self.address, *self.arguments)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                tied(*command),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**environment, "PYTHONPATH": str(SOURCES), "DALSEGNO_STATE_FOLDER": str(self.log.parent)},
-            )
+        environment |= {"PYTHONPATH": str(SOURCES), "DALSEGNO_STATE_FOLDER": str(self.log.parent)}
+        words = (*self.launcher, f"dalsegno.{self.name}", "--listen", self.address, *self.arguments)
+        self.log.touch()
+        self._process = start_forked(Program(words[0], words[1:], self.log, environment))
 
     async def wait_ready(self) -> None:
         """Return once its health says SERVING. Fails the test, with its log, when it ends or does not get ready."""

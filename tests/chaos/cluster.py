@@ -1,38 +1,27 @@
 """The processes of the chaos: engines, executors, apis and a gateway, each killed, frozen and started again by its own
 process id.
 
-They are forked from a template that has loaded the services (Python's `forkserver`), never from the program that
-disturbs them: a new interpreter for each start would take most of the time of two cores.
+They are forked from a template (tests/template.py): a new interpreter for each start would take most of the time of two
+cores.
 """
 
 from __future__ import annotations
 
-import ctypes
-import multiprocessing
 import os
 import random
-import runpy
 import signal
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from enum import StrEnum
-from multiprocessing import forkserver
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tests.cutting import Cutter
 from tests.ports import free_port
+from tests.template import Forked, Program, start_forked
 
 ROOT = Path(__file__).resolve().parents[2]
 LEASE_S = 3.0
-_PR_SET_PDEATHSIG = 1
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["dalsegno.engine.service", "dalsegno.api.service", "dalsegno.gateway.service", "dalsegno.worker.worker"]
-)
 
 
 class Kind(StrEnum):
@@ -44,35 +33,6 @@ class Kind(StrEnum):
     GATEWAY = "gateway"
 
 
-@dataclass(frozen=True)
-class Program:
-    """What a process runs: `python FILE ARGUMENT...`, or `python -m MODULE ARGUMENT...` where the file is a module."""
-
-    file: str
-    arguments: tuple[str, ...]
-    log: Path
-
-
-def become(program: Program) -> None:
-    """Run a program in this process, which a template has forked, and end it with the template."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The template ends when nobody has this open any more: only the program that disturbs shall have it.
-    os.close(forkserver._forkserver._forkserver_alive_fd)  # type: ignore[attr-defined]
-    for name in [name for name in os.environ if name.startswith("DALSEGNO_")]:
-        del os.environ[name]
-    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "services", ROOT)))
-    os.environ["DALSEGNO_STATE_FOLDER"] = str(program.log.parent)
-    log = os.open(program.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program that disturbs
-    sys.argv = [program.file, *program.arguments]
-    if program.file.endswith(".py"):
-        runpy.run_path(program.file, run_name="__main__")
-    else:
-        runpy.run_module(program.file, run_name="__main__", alter_sys=True)
-
-
 class Process:
     """One process, always on the same port."""
 
@@ -81,11 +41,15 @@ class Process:
         self.name = folder.name
         self.port = free_port()
         folder.mkdir()
-        self.program = Program(f"dalsegno.{kind}", (), folder / f"{kind}.log")
+        log = folder / f"{kind}.log"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
+        environment |= {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "services", ROOT)))}
+        environment |= {"DALSEGNO_STATE_FOLDER": str(folder)}
+        self.program = Program(f"dalsegno.{kind}", (), log, environment)
         self.is_wanted = False
         """Whether it is to run: what has ended by itself is then started again."""
         self.is_frozen = False
-        self._process: BaseProcess | None = None
+        self._process: Forked | None = None
 
     @property
     def address(self) -> str:
@@ -95,31 +59,30 @@ class Process:
     @property
     def is_running(self) -> bool:
         """Whether the process is there."""
-        return self._process is not None and self._process.is_alive()
+        return self._process is not None and self._process.returncode is None
 
     @property
     def exit_code(self) -> int | None:
         """How it has ended; None: it runs, or was never started."""
-        return None if self._process is None else self._process.exitcode
+        return None if self._process is None else self._process.returncode
 
     def runs(self, *arguments: str, file: str = "", before: Sequence[str] = ()) -> None:
         """Set what it runs: its module, or a file, with these arguments behind its address."""
         whole = (*before, "--listen", self.address, *arguments)
-        self.program = Program(file or self.program.file, whole, self.program.log)
+        self.program = replace(self.program, file=file or self.program.file, arguments=whole)
 
     def start(self) -> None:
         """Start it, without waiting."""
         assert not self.is_running, f"{self.name} runs already"
-        self._process = _context.Process(target=become, args=(self.program,), daemon=True)
-        self._process.start()
+        self._process = start_forked(self.program)
         self.is_wanted, self.is_frozen = True, False
 
     def kill(self) -> None:
         """kill -9, and return when it is gone. It stays away until it is started."""
         self.is_wanted = self.is_frozen = False
         if self._process is not None:
-            self._process.kill()
-            self._process.join(20)
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(20)
 
     def freeze(self) -> None:
         """SIGSTOP."""
@@ -132,8 +95,8 @@ class Process:
         self.is_frozen = False
 
     def _signal(self, number: signal.Signals) -> None:
-        if self.is_running and self._process is not None and self._process.pid is not None:
-            os.kill(self._process.pid, number)
+        if self._process is not None:
+            self._process.send_signal(number)
 
 
 class Cluster:

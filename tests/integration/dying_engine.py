@@ -7,6 +7,7 @@ The environment says which: DYING_WORKFLOW=victim DYING_EVENT=TaskDone. The rest
 from __future__ import annotations
 
 import os
+import resource
 import sys
 
 from dalsegno.engine.__main__ import main
@@ -40,6 +41,7 @@ def _die_of_words(kind: type[Source]) -> None:
 
 
 if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a death writes no file
     machine.step = _step_or_die  # type: ignore[assignment]
     for each in Source.__subclasses__():
         _die_of_words(each)

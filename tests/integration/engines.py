@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.ports import free_port
-from tests.tied import tied
+from tests.template import Forked, Program, start_forked
 
 from dalsegno.rpc.channel import open_channel
 from dalsegno.store.opening import open_store
@@ -39,8 +38,9 @@ class EngineProcess:
     folder: Path
     options: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
-    process: asyncio.subprocess.Process | None = None
-    program: tuple[str, ...] = ("-m", "dalsegno.engine")
+    process: Forked | None = None
+    program: str = "dalsegno.engine"
+    """A module, or a file."""
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -53,11 +53,8 @@ class EngineProcess:
 
     async def start(self) -> None:
         """Start, on the same port as before, and wait until it is ready."""
-        await self.launch()
+        self.launch()
         assert self.process is not None
-        assert self.process.stdout is not None
-        line = (await self.process.stdout.readline()).decode()
-        assert line, (self.folder / "engine.log").read_text()
         async with open_channel(self.address) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             for _ in range(500):
@@ -66,34 +63,32 @@ class EngineProcess:
                     if answer.status == health_pb2.HealthCheckResponse.SERVING:
                         return
                 except grpc.aio.AioRpcError:
-                    if self.process.returncode is not None:
-                        raise
+                    assert self.process.returncode is None, (self.folder / "engine.log").read_text()
                 await asyncio.sleep(0.02)
         raise AssertionError("the engine is not ready")
 
-    async def launch(self) -> None:
+    def launch(self) -> None:
         """Start, on the same port as before, without waiting."""
         arguments = ["--listen", self.address, "--database", self.url, "--grace-s", "2", *self.options]
-        with (self.folder / "engine.log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *tied(sys.executable, *self.program, *arguments),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT / "services"), **self.environment},
-            )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "services"), **self.environment}
+        self.process = start_forked(Program(self.program, tuple(arguments), self.folder / "engine.log", environment))
 
     async def kill(self) -> None:
         """Kill it, as a power failure does."""
         assert self.process is not None
-        self.process.kill()
-        await self.process.wait()
+        self.process.send_signal(signal.SIGKILL)
+        await self.end()
 
     async def stop(self) -> int:
         """Stop it, and return the exit code."""
         assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
-        return await self.process.wait()
+        self.process.send_signal(signal.SIGTERM)
+        return await self.end()
+
+    async def end(self) -> int:
+        """Wait until it has ended, and return the exit code."""
+        assert self.process is not None
+        return await asyncio.to_thread(self.process.wait)
 
 
 @asynccontextmanager

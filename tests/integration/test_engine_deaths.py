@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import os
-import resource
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -46,15 +45,6 @@ ABORTED = -6
 ENDED = {"ill": "CANCELLED", "each": "CANCELLED"}
 
 
-@pytest.fixture(autouse=True)
-def _no_cores() -> Iterator[None]:
-    """Let a death write no core file."""
-    limits = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_CORE, limits)
-
-
 class Mortal(EngineProcess):
     """An engine that is started again after each death."""
 
@@ -62,7 +52,7 @@ class Mortal(EngineProcess):
 
     def __init__(self, folder: Path, event: str, workflow: str = "victim") -> None:
         super().__init__(folder)
-        self.program = (str(Path(__file__).parent / "dying_engine.py"),)
+        self.program = str(Path(__file__).parent / "dying_engine.py")
         self.environment = {"DYING_WORKFLOW": workflow, "DYING_EVENT": event, "TMPDIR": str(folder)}
         self.deaths: list[int] = []
 
@@ -73,8 +63,7 @@ class Mortal(EngineProcess):
     async def keep_up(self) -> None:
         """Start it again and again until this is cancelled."""
         while True:
-            assert self.process is not None
-            self.deaths.append(await self.process.wait())
+            self.deaths.append(await self.end())
             with suppress(AssertionError, grpc.aio.AioRpcError):  # it has died while it was being started
                 await self.start()
 
