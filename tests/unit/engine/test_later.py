@@ -10,6 +10,7 @@ from google.rpc.status_pb2 import Status
 from dalsegno.engine.desk.later import LaterAnswers
 from dalsegno.rpc.errors import PassedOn
 from dalsegno.v1 import engine_service_pb2 as wire
+from dalsegno.v1 import environment_service_pb2
 from dalsegno.workflow.refusals import NotFound
 
 ANSWER = wire.SubmitResponse(later="an answer")
@@ -31,7 +32,7 @@ async def test_a_result_is_given_to_who_asks_for_it_once(is_early: bool) -> None
     """Whether it is there when it is asked for or comes later; a second time there is none."""
     answers = LaterAnswers()
     event, task, results = answering()
-    results.append(wire.WriteResult(answer=wire.SubmitResponse(put_environment={})))
+    results.append(wire.WriteResult(answer=wire.SubmitResponse(put_environment=environment_service_pb2.PutEnvironmentResponse())))
     if is_early:
         event.set()
         await task
