@@ -147,7 +147,7 @@ class _Wire:
     async def stop(self, grace_s: float) -> None:
         pass
 
-    async def set_ready(self, is_ready: bool) -> None:
+    async def set_ready(self, is_ready: bool, *, reason: str = "") -> None:
         pass
 
 

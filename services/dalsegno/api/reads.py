@@ -44,7 +44,8 @@ class Reads:
         """How many reads run or wait."""
         self._asked: dict[str, asyncio.Future[Known | None]] = {}
         self._gathering: asyncio.Task[None] | None = None
-        self._is_lost = False
+        self.lost = ""
+        """Why the store cannot be read, for operators; empty: it could at the last read."""
         self._tokens: ResumeTokens | None = None
 
     async def resume_tokens(self) -> ResumeTokens:
@@ -78,15 +79,15 @@ class Reads:
                 answer = read(queries)
         except StoreUnreachable as error:
             raise self._unavailable(str(error)) from error
-        if self._is_lost:
-            self._is_lost = False
+        if self.lost:
+            self.lost = ""
             _log.warning("the store can be read again")
         return answer
 
     def _unavailable(self, reason: str) -> Unavailable:
         """Return the error for callers. Log the reason, which may name hosts and folders, once an outage."""
-        if not self._is_lost:
-            self._is_lost = True
+        if not self.lost:
+            self.lost = reason
             _log.error("the store cannot be read: %s", reason)
         return Unavailable("the store cannot be read at present")
 
@@ -121,12 +122,17 @@ class Reads:
 
     async def is_possible(self) -> bool:
         """Return whether the store can be read now."""
-        asking = asyncio.get_running_loop().run_in_executor(self._threads, self._store.is_available)
+        asking = asyncio.get_running_loop().run_in_executor(self._threads, self.run_here, lambda queries: True)
         try:
             async with asyncio.timeout(POSSIBLE_S):
                 return await asking
         except TimeoutError:
-            return False
+            self._unavailable(f"no answer within {POSSIBLE_S:g} s")
+        except Unavailable:
+            pass
+        except Exception as error:
+            self._unavailable(f"{type(error).__name__}: {error}")
+        return False
 
     def close(self) -> None:
         """Wait for running reads, and accept no more."""

@@ -97,12 +97,17 @@ class Api:
         await asyncio.to_thread(self._pool.close)
 
     async def _keep_readiness(self) -> None:
-        """Update the health each second: whether the store can be read and an engine accepts writes."""
-        was_ready = False
+        """Update the health each second: whether the store can be read and an engine accepts writes, else why not."""
+        told: str | None = None
         while True:
-            ready = self._engines.is_ready and await self._reads.is_possible()
-            if ready != was_ready:
-                await self._server.set_ready(ready)
-                _log.info("ready" if ready else f"not ready: {self._engines.told() or 'the store cannot be read'}")
-                was_ready = ready
-            await asyncio.sleep(READINESS_S if ready else READINESS_S / 10)
+            lost = "" if await self._reads.is_possible() else self._reads.lost
+            away = "" if self._engines.is_ready else self._engines.told() or "no engine is known"
+            reason = "; ".join(filter(None, (lost, away)))
+            if reason != told:
+                await self._server.set_ready(not reason, reason=reason)
+                if not reason:
+                    _log.info("ready")
+                elif told is not None:  # at the start it is not ready yet, and that is nothing to tell
+                    _log.warning("not ready: %s", reason)
+                told = reason
+            await asyncio.sleep(READINESS_S / 10 if reason else READINESS_S)

@@ -112,7 +112,7 @@ class Writes:
         """Return whether a write that an engine has refused goes to another one: it stops, or lacks its store."""
         if status is None or status.code != grpc.StatusCode.UNAVAILABLE.value[0]:
             return False
-        peer.refused("it refuses writes")
+        peer.refused()
         info = ErrorInfo()
         made = any(each.Unpack(info) for each in status.details) and info.metadata.get(MADE, "")
         return (may_repeat or made == "no") and self._engines.is_ready

@@ -230,13 +230,13 @@ class Engine:
             await asyncio.sleep(TICK_S)
 
     async def _keep_readiness(self) -> None:
-        """Report health: whether the store is written."""
-        was_ready = False
+        """Report health: whether the store is written, else why not."""
+        told: str | None = None
         while True:
             self.conductor.look_at_store()
-            if self.conductor.readiness.is_ready != was_ready:
-                was_ready = not was_ready
-                await self._server.set_ready(was_ready)
+            if self.conductor.readiness.reason != told:
+                told = self.conductor.readiness.reason
+                await self._server.set_ready(not told, reason=told)
             await asyncio.sleep(LOOK_S)
 
     def _hearing_since_s(self) -> float:

@@ -23,6 +23,9 @@ USER_AGENT = "dalsegno/"
 
 REQUEST_ID_KEY = "x-request-id"
 
+REASON_KEY = "dalsegno-reason-bin"
+"""The metadata with which a server says, beside its health, why it is not ready."""
+
 ACTOR_KEY = "x-dalsegno-actor"
 """The metadata with the name of the caller. It is not verified: there is no authentication yet."""
 

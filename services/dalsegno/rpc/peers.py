@@ -24,7 +24,7 @@ from weakref import WeakKeyDictionary
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from dalsegno.rpc.channel import open_channel
+from dalsegno.rpc.channel import REASON_KEY, open_channel
 
 ASK_S = 1.0
 """The interval at which a peer is asked how it is."""
@@ -75,9 +75,10 @@ class Peer:
         self.stand(Standing.AWAY, reason)
         self._ask_now.set()
 
-    def refused(self, reason: str) -> None:
-        """Note that it does not accept calls at present."""
-        self.stand(Standing.UNREADY, reason)
+    def refused(self) -> None:
+        """Note that it does not accept calls at present, and ask it why."""
+        self.stand(Standing.UNREADY, self.told)
+        self._ask_now.set()
 
     def stand(self, standing: Standing, told: str) -> None:
         """Set how it is, and why it is not ready."""
@@ -109,14 +110,16 @@ class Peer:
     async def _ask(self) -> tuple[Standing, str]:
         stub = health_pb2_grpc.HealthStub(self.channel)
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)  # type: ignore[attr-defined]
+            call = stub.Check(health_pb2.HealthCheckRequest(), timeout=ANSWER_S)  # type: ignore[attr-defined]
+            answer, metadata = await call, await call.trailing_metadata()
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return Standing.AWAY, f"it has not answered for {ANSWER_S:g} s"
             return Standing.AWAY, "it cannot be reached"
         if answer.status == health_pb2.HealthCheckResponse.SERVING:
             return Standing.READY, ""
-        return Standing.UNREADY, "it is not ready"
+        reason = b"".join(value for key, value in metadata or () if key == REASON_KEY)
+        return Standing.UNREADY, reason.decode("utf-8", "replace") or "it starts or stops"
 
     def give_up_calls(self) -> None:
         """End the calls that wait for an answer."""
@@ -201,7 +204,7 @@ class Peers:
         self._moved.set()
         unready = {each.address: each.told for each in self._unready()}
         for address, reason in unready.items():
-            if address not in self._known:
+            if self._known.get(address) != reason:
                 _log.warning("the %s at %s is not ready: %s", self._kind, address, reason)
         for address in self._known.keys() - unready.keys():
             _log.info("the %s at %s is ready", self._kind, address)

@@ -16,11 +16,12 @@ import logging
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from dalsegno.rpc.channel import ANSWER_BYTES, MESSAGE_BYTES, METADATA_BYTES
+from dalsegno.rpc.channel import ANSWER_BYTES, MESSAGE_BYTES, METADATA_BYTES, REASON_KEY
 from dalsegno.rpc.interceptors import CallInterceptor
 from dalsegno.rpc.reflection import add_reflection
 
@@ -41,6 +42,9 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.max_pings_without_data", 0),
 ]
 
+
+REASON_BYTES = 2_000
+"""A longer reason is cut off: an answer has little room for metadata."""
 
 OPEN_TO_ALL = (
     "there is neither TLS nor authentication yet (both come later), so everybody who can reach it can do everything"
@@ -68,6 +72,18 @@ def is_local(address: str) -> bool:
     except OSError:
         return False
     return bool(found) and all(ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found)
+
+
+class _Health(health.aio.HealthServicer):
+    """The health service, which also says why a server is not ready."""
+
+    reason = ""
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:
+        if self.reason:
+            told = (REASON_KEY, self.reason.encode("utf-8", "replace")[:REASON_BYTES])
+            context.set_trailing_metadata((*context.trailing_metadata(), told))
+        return await super().Check(request, context)
 
 
 class Server:
@@ -98,7 +114,7 @@ class Server:
         self._interceptor = CallInterceptor(frozenset(unhurried), roomy)
         options = {**dict(_OPTIONS), _LARGEST: max(dict(_OPTIONS)[_LARGEST], *roomy.values(), 0)}
         self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=list(options.items()))
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         add_reflection((*self._services, health.SERVICE_NAME), self.grpc)
 
@@ -117,8 +133,12 @@ class Server:
             raise CannotListen(f"cannot listen on {self.address}: {error}") from None
         await self.grpc.start()
 
-    async def set_ready(self, ready: bool, service: str | None = None) -> None:
-        """Set in the health service whether a service is ready; None: all services and the server as a whole."""
+    async def set_ready(self, ready: bool, service: str | None = None, *, reason: str = "") -> None:
+        """Set in the health service whether a service is ready; None: all services and the server as a whole.
+
+        `reason`: why it is not; whoever asks gets it with the answer.
+        """
+        self._health.reason = reason
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in (*self._services, "") if service is None else (service,):
             await self._health.set(name, status)

@@ -23,6 +23,7 @@ class Stall:
 
     lasts_s: float
     reason: str
+    """What does not end; the same as long as it lasts."""
 
 
 NO_STALL = Stall(0.0, "")
@@ -50,5 +51,4 @@ class Stalls:
         began = self._began
         if began is None:
             return NO_STALL
-        lasts_s = time.monotonic() - began[0]
-        return Stall(lasts_s, f"{began[1].value}: it has lasted for {lasts_s:.1f} s")
+        return Stall(time.monotonic() - began[0], began[1].value)

@@ -438,7 +438,7 @@ async def test_requests_are_answered_while_the_store_is_lost() -> None:
             break
         await asyncio.sleep(0.01)
     assert told == [None], run_id
-    assert not conductor.readiness.is_lost
+    assert not conductor.readiness.lost
     assert conductor.readiness.recovered_s > 0
     await conductor.stop(1.0)
 

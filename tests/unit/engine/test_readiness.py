@@ -37,3 +37,17 @@ def test_a_lost_store_is_ready_once_something_was_written() -> None:
     readiness.note_end(wrote=True)
     assert readiness.is_ready
     assert readiness.recovered_s == 7.0
+
+
+def test_operators_are_told_why_and_callers_no_hosts() -> None:
+    """The reason is one text as long as it lasts, so that it is logged once; refusals name no host."""
+    readiness = Readiness(lambda: 7.0)
+    assert readiness.reason == ""
+    readiness.look(Stall(3.25, "a commit does not end"))
+    assert readiness.reason == "the store is not written at present: a commit does not end"
+    readiness.lose("cannot write postgresql://one: refused")
+    readiness.lose("cannot write postgresql://two: refused")
+    assert readiness.reason == "cannot write postgresql://one: refused"
+    assert readiness.told == ""
+    readiness.note_end(wrote=True)
+    assert readiness.reason == ""

@@ -14,10 +14,12 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tests.integration.engines import until
 from tests.unit.rpc.conftest import Engine, World
 
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.failure import read_failure
+from dalsegno.rpc.peers import Peers
 from dalsegno.rpc.server import CannotListen, Server, is_local
 from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc, executor_service_pb2
 
@@ -43,6 +45,22 @@ async def test_health_follows_readiness_of_each_service(world: World) -> None:
     assert await ask_health(world, "dalsegno.v1.ExecutorService") == STATUS.NOT_SERVING
     assert await ask_health(world, "dalsegno.v1.EngineService") == STATUS.SERVING
     assert await ask_health(world, "") == STATUS.SERVING
+
+
+async def test_a_server_says_why_it_is_not_ready(world: World) -> None:
+    """Whoever calls it in turn with others hears the reason with its health, until it is ready again."""
+    peers = Peers("engine", [f"127.0.0.1:{world.server.port}"])
+    await peers.start()
+    await until(lambda: peers.is_ready)
+    for reason in ("the disk is full: größer", "x" * 10_000):
+        await world.server.set_ready(False, reason=reason)
+        told = f"the engine at 127.0.0.1:{world.server.port}: {reason[:2_000]}"
+        await until(lambda told=told: peers.told() == told)  # type: ignore[misc]
+        assert await ask_health(world, "dalsegno.v1.EngineService") == STATUS.NOT_SERVING
+    await world.server.set_ready(True)
+    await until(lambda: peers.is_ready)
+    assert peers.told() == ""
+    await peers.stop()
 
 
 async def test_a_server_that_has_just_started_is_not_ready() -> None:

@@ -18,8 +18,8 @@ class Readiness:
 
     def __init__(self, steady: Callable[[], float]) -> None:
         """`steady`: the steady clock, in seconds."""
-        self.is_lost = False
-        """Whether the last batch found that it does not answer."""
+        self.lost = ""
+        """Why it cannot be written, as the first batch found; empty: the last batch did not find that."""
         self.stall = ""
         """Why it is not written although it is not lost: a commit, or what precedes it, hangs. Empty: it does not."""
         self.recovered_s = 0.0
@@ -29,35 +29,42 @@ class Readiness:
     @property
     def is_ready(self) -> bool:
         """Whether it is written, as far as is known."""
-        return not self.is_lost and not self.stall
+        return not self.reason
+
+    @property
+    def reason(self) -> str:
+        """Why it is not written, for operators; empty if it is."""
+        if self.lost:
+            return self.lost
+        return f"the store is not written at present: {self.stall}" if self.stall else ""
 
     @property
     def told(self) -> str:
-        """Why it hangs, for the message of a refusal."""
+        """Why it hangs, for the message of a refusal. Why it is lost may name hosts and folders."""
         return f": {self.stall}" if self.stall else ""
 
     def lose(self, reason: str) -> None:
         """Note that it does not answer."""
-        if not self.is_lost:
+        if not self.lost:
             _log.error("the store cannot be written: %s", reason)
-        self.is_lost, self.stall = True, ""
+        self.lost, self.stall = self.lost or reason or "the store cannot be written", ""
 
     def look(self, stall: Stall) -> None:
         """Note for how long its writer has been waiting."""
         if stall.lasts_s >= HANGS_S:
             if self.is_ready:
-                _log.error("the store is not written at present: %s", stall.reason)
+                _log.error("the store is not written at present: %s, for %.1f s so far", stall.reason, stall.lasts_s)
             self.stall = stall.reason
         elif self.stall:
-            self._recover(is_lost=self.is_lost)
+            self._recover(self.lost)
 
     def note_end(self, *, wrote: bool) -> None:
         """Note that a batch has ended without a loss. `wrote`: it had something to write."""
         if not self.is_ready:
-            self._recover(is_lost=self.is_lost and not wrote)
+            self._recover("" if wrote else self.lost)
 
-    def _recover(self, *, is_lost: bool) -> None:
-        self.is_lost, self.stall = is_lost, ""
-        if not is_lost:
+    def _recover(self, lost: str) -> None:
+        self.lost, self.stall = lost, ""
+        if not lost:
             self.recovered_s = self._steady()
             _log.warning("the store can be written again")
