@@ -12,6 +12,7 @@ from dalsegno.api.service import Api
 from dalsegno.api.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
+from dalsegno.rpc.options import warning_of
 from dalsegno.rpc.process import stop_event
 from dalsegno.rpc.server import CannotListen
 from dalsegno.store.opening import open_store
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run an api until SIGTERM or SIGINT. Return the exit code: 0, or 1 if it cannot start."""
     settings = read_settings(arguments)
     logs.set_up("api", settings.log_level)
+    if warning := warning_of(settings.database):
+        _log.warning("%s", warning)
     try:
         store = _open(settings)
     except (ValueError, StoreOutdated, StoreUnreachable) as error:

@@ -24,6 +24,7 @@ from dalsegno.cli.serving import (
     running,
 )
 from dalsegno.cli.supervisor import Supervisor, is_free
+from dalsegno.rpc.options import DATABASE_URL, warning_of
 
 ENGINE = "127.0.0.1:7701"
 GATEWAY = "127.0.0.1:7702"
@@ -78,7 +79,7 @@ Database = Annotated[
     typer.Option(
         "--database",
         metavar="URL",
-        envvar="DALSEGNO_DATABASE_URL",
+        envvar=DATABASE_URL,
         help="The database; default: SQLite in the data folder.",
     ),
 ]
@@ -120,6 +121,8 @@ def serve(
     verbose: Verbose = False,
 ) -> None:
     """Run a server until Ctrl-C: engine, executor, api and gateway. Each is a process, started again if it dies."""
+    if warning := warning_of(database):
+        print_note(warning)
     config = plan_server(
         data or default_data(),
         listen,

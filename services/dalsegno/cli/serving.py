@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -20,12 +20,15 @@ from urllib.parse import urlsplit
 from dalsegno.cli.connection import is_serving, wait_until_serving
 from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.supervisor import Service, Supervisor, choose_address
+from dalsegno.rpc.options import DATABASE_URL
 from dalsegno.rpc.server import INSTEAD, OPEN_TO_ALL, is_local
 
 READY_S = 60.0
 """The time in which the services must become ready, on a slow machine with a database to migrate."""
 FOLDER_MODE = 0o700
 _LOG_TAIL_LINES = 15
+_STORED = ("engine", "api")
+"""The services that open the database."""
 
 T = TypeVar("T")
 
@@ -37,7 +40,8 @@ class ServerConfig:
     data: Path
     listen: str
     engine: str
-    database: str
+    database: str = field(repr=False)
+    """The URL of the database. May contain a password."""
     gateway: str = ""
     """The address of its gateway; empty: it has none."""
     public_url: str = ""
@@ -56,11 +60,10 @@ class ServerConfig:
         slots = ("--slots", str(self.slots)) if self.slots else ()
         allowed = [word for each in self.allow for word in ("--allow", each)]
         open_to_all = ("--insecure",) if self.insecure else ()
-        stored = ("--database", self.database, *open_to_all)
         services = [
-            self._service("engine", "--listen", self.engine, *stored, *self._callbacks()),
+            self._service("engine", "--listen", self.engine, *open_to_all, *self._callbacks()),
             self._service("executor", "--engine", self.engine, "--id", "executor-1", *slots, *allowed),
-            self._service("api", "--listen", self.listen, "--engine", self.engine, *stored),
+            self._service("api", "--listen", self.listen, "--engine", self.engine, *open_to_all),
         ]
         if self.gateway:
             at = ("--listen", self.gateway, "--api", self.listen)
@@ -82,9 +85,12 @@ class ServerConfig:
 
     def _service(self, name: str, *arguments: str) -> Service:
         log = self.logs / f"{name}.log" if self.logs is not None else None
-        return Service(
-            name, (sys.executable, "-P", "-m", f"dalsegno.{name}", *arguments), log, pid_file=self.data / f"{name}.pid"
-        )
+        # The list of processes shows options to every user, and executors run actions of others.
+        environment = {key: value for key, value in os.environ.items() if key != DATABASE_URL}
+        if name in _STORED:
+            environment[DATABASE_URL] = self.database
+        command = (sys.executable, "-P", "-m", f"dalsegno.{name}", *arguments)
+        return Service(name, command, log, pid_file=self.data / f"{name}.pid", environment=environment)
 
 
 def plan_server(

@@ -11,9 +11,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dalsegno.cli import parent_watch
@@ -40,6 +40,8 @@ class Service:
     """The file for its output; None: the output of the supervisor."""
     pid_file: Path | None = None
     """The file that has its process id while it runs."""
+    environment: Mapping[str, str] | None = field(default=None, repr=False)
+    """All variables of its environment, which may contain a password; None: those of the supervisor."""
 
 
 class ServiceProcess:
@@ -113,6 +115,7 @@ class ServiceProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=self.service.environment,
                 # In a separate session: Ctrl-C must reach only the supervisor, which stops all in order.
                 start_new_session=True,
             )

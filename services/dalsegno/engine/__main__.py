@@ -11,6 +11,7 @@ from dalsegno.engine.service import Engine
 from dalsegno.engine.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
+from dalsegno.rpc.options import warning_of
 from dalsegno.rpc.process import collect_garbage_rarely, stop_event
 from dalsegno.rpc.server import CannotListen
 from dalsegno.store.opening import open_store
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     has ended it."""
     settings = read_settings(arguments)
     logs.set_up("engine", settings.log_level)
+    if warning := warning_of(settings.database):
+        _log.warning("%s", warning)
     try:
         store = open_store(settings.database or None)
     except (ValueError, StoreUnreachable) as error:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
+from urllib.parse import parse_qs, urlsplit
+
+DATABASE_URL = "DALSEGNO_DATABASE_URL"
+"""The environment variable with the URL of the store."""
 
 
 class Options(argparse.ArgumentParser):
@@ -76,3 +81,20 @@ def words_of(text: str) -> tuple[str, ...]:
     ('a.example.com', 'b.example.com')
     """
     return tuple(dict.fromkeys(text.replace(",", " ").split()))
+
+
+def warning_of(url: str) -> str:
+    """Return what is wrong with a URL that was given as an option, empty if nothing is: the list of processes shows
+    options, also a password."""
+    if url == os.environ.get(DATABASE_URL) or not url.startswith(("postgresql:", "postgres:")):
+        return ""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # it is refused when it is opened
+        return ""
+    if parts.password is None and not {"password", "sslpassword"} & parse_qs(parts.query).keys():
+        return ""
+    return (
+        f"--database has a password, which the list of processes shows to every user: use a passfile (~/.pgpass), a"
+        f" service, or the variable {DATABASE_URL}"
+    )

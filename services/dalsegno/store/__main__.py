@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from dalsegno.rpc.options import warning_of
 from dalsegno.store.inspection import check, diagnose
 from dalsegno.store.opening import DATABASE_URL, open_store
 from dalsegno.store.sql import SqlStore, file_path
@@ -21,6 +22,8 @@ Tool = Callable[[SqlStore, argparse.Namespace], int]
 def main(arguments: list[str] | None = None) -> int:
     """Run one tool. Return 0: done and nothing wrong; 1: something is wrong; 2: it could not run."""
     options = _parser().parse_args(arguments)
+    if warning := warning_of(options.database or ""):
+        print(warning, file=sys.stderr)
     try:
         if options.tool is not _upgrade:
             _refuse_missing_file(options.database)

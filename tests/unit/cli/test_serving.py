@@ -51,6 +51,19 @@ def test_other_machines_reach_it_only_with_leave(listen: str, engine: str, optio
     assert not any("--insecure" in service.command for service in plan_server(tmp_path, LOCAL, LOCAL).services())
 
 
+def test_the_database_is_in_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of processes shows options, and what a user runs in an executor sees its environment: the URL, which may
+    have a password, is in the environment of engine and api only."""
+    monkeypatch.setenv("DALSEGNO_DATABASE_URL", "postgresql://me:other@two/store")
+    url = "postgresql://me:secret@one/store"
+    config = plan_server(tmp_path, LOCAL, LOCAL, url, gateway=LOCAL)
+    services = config.services()
+    assert not any("secret" in word for service in services for word in service.command)
+    found = {service.name: dict(service.environment or {}).get("DALSEGNO_DATABASE_URL") for service in services}
+    assert found == {"engine": url, "api": url, "executor": None, "gateway": None}
+    assert "secret" not in f"{config}{services}"
+
+
 @pytest.mark.parametrize("service", ["engine", "api"])
 def test_a_service_alone_says_it_in_one_line(service: str, tmp_path: Path) -> None:
     """A service that is started without the option ends with the reason."""
