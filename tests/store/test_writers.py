@@ -291,6 +291,31 @@ def test_engines_agree_on_a_step_that_they_see_at_once(shared_url: str) -> None:
         store.close()
 
 
+def test_no_engine_waits_for_another_one_that_notes_the_time(empty_postgres: str) -> None:
+    """While one transaction that notes the time is open, as it is until a slow commit has ended, another one goes on;
+    the later time is noted by whoever comes next."""
+    one, other = open_store(empty_postgres), open_store(empty_postgres)
+    one.upgrade()
+    with one.write() as slow:
+        slow.note_time(5.0)
+        noting = threading.Thread(target=note, args=(other, 6.0), daemon=True)
+        noting.start()
+        noting.join(10)
+        assert not noting.is_alive()
+    note(other, 7.0)
+    note(other, 4.0)
+    with one.write() as transaction:
+        assert transaction.clock_row() == ClockRow(0.0, 7.0)
+    one.close()
+    other.close()
+
+
+def note(store: Store, at_s: float) -> None:
+    """Note the time in a transaction of its own."""
+    with store.write() as transaction:
+        transaction.note_time(at_s)
+
+
 def test_second_engine_on_a_file_is_refused(empty_sqlite: str) -> None:
     """One engine holds a SQLite file; a second is told which process has it, until the first one closes."""
     first, second = open_store(empty_sqlite), open_store(empty_sqlite)

@@ -30,7 +30,8 @@ STEP_S = 0.5
 
 FOLLOW_EVERY_S = 60.0
 NOTE_EVERY_S = 0.9
-"""How old the stored time may be when something is stored. Nothing stored is newer than the stored time plus this."""
+"""How old the stored time may be when something is stored. Nothing stored is newer than the stored time plus this; with
+several engines, plus the time that a transaction takes, because an engine does not wait for another one that notes."""
 
 NOTE_IDLE_S = 5.0
 """How old it may be when nothing is stored and no other engine reads it."""
@@ -138,8 +139,12 @@ class Clock:
                 return
             time.sleep(0.1)
 
-    def measure(self, store: Store) -> None:
-        """Compare with the store's time, in a separate transaction, because the row may stay locked until its end."""
+    def measure(self, store: Store, *, notes: bool = True) -> None:
+        """Compare with the store's time, in a separate transaction, because the row may stay locked until its end.
+
+        `notes`: whether it stores the time, too; not when a batch follows that does: where commits take seconds, nobody
+        waits for two.
+        """
         if self._measured_s is None:
             self.begin(store)
             return
@@ -152,7 +157,8 @@ class Clock:
             if off_s and not is_overruled:
                 reading = _shifted(transaction, reading, -off_s)
             now = self.now_s()
-            notes = not is_overruled and now - self.noted_s >= (NOTE_EVERY_S if self._is_shared else NOTE_IDLE_S)
+            is_old = now - self.noted_s >= (NOTE_EVERY_S if self._is_shared else NOTE_IDLE_S)
+            notes = notes and is_old and not is_overruled
             if notes:
                 transaction.note_time(now)
         if notes:

@@ -38,11 +38,7 @@ class Statements:
         self._mark = "?" if self._is_sqlite else "%s"
         mark, among = self._mark, self._among
         self.now = None if self._is_sqlite else NOW
-        self.clock = "SELECT shift_s, latest_s FROM clock"
-        self.shift_clock = f"UPDATE clock SET shift_s = {mark}"
-        self.note_time = f"UPDATE clock SET latest_s = {mark} WHERE latest_s < {mark}"
         lock = "" if self._is_sqlite else " FOR UPDATE"
-        self.lock_clock = self.clock + lock
         self.claim = (
             f"SELECT id, revision, deaths, first_sequence FROM executions WHERE {among('id')} AND {IS_SHOWN}"
             f" ORDER BY id{lock}"
@@ -86,10 +82,23 @@ class Statements:
             f"UPDATE sessions SET lease_until_s = {mark}, heard_s = {mark} WHERE session_id IN (SELECT session_id"
             f" FROM sessions WHERE {among('session_id')} AND NOT ended AND lease_until_s < {mark}{skip})"
         )
+        self._write_clock(lock)
         self._write_engines()
         self._write_messages()
         self._write_attempts()
         self._write_discards()
+
+    def _write_clock(self, lock: str) -> None:
+        mark = self._mark
+        self.clock = "SELECT shift_s, latest_s FROM clock"
+        self.shift_clock = f"UPDATE clock SET shift_s = {mark}"
+        # The row stays locked until a commit has ended, which may take seconds: an engine whose time another one is
+        # about to note does not wait for that.
+        skip = "" if self._is_sqlite else f"{lock} SKIP LOCKED"
+        self.note_time = (
+            f"UPDATE clock SET latest_s = {mark} WHERE id = (SELECT id FROM clock WHERE latest_s < {mark}{skip})"
+        )
+        self.lock_clock = self.clock + lock
 
     def _write_engines(self) -> None:
         mark = self._mark

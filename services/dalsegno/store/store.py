@@ -308,7 +308,8 @@ class Transaction(Protocol):
         ...
 
     def note_time(self, at_s: float) -> None:
-        """Store the time up to which engines have counted. It never goes back."""
+        """Store the time up to which engines have counted. It never goes back. Do nothing if another engine stores its
+        own in a transaction that is still open."""
         ...
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from tests.unit.engine.test_conductor import Rig, Start
+from tests.unit.engine.test_conductor import FragileStore, Rig, Start
 from tests.unit.engine.test_sessions import LEASE_S, Executors, let_lease_pass
 
+from dalsegno.engine.batches.work import Work
+from dalsegno.engine.clock import Clock
 from dalsegno.engine.executors.sessions import CloseSession, Greeting, KeepLeases, OpenSession
 from dalsegno.store.memory import MemoryTransaction
 
@@ -36,6 +39,25 @@ def test_a_batch_locks_executions_before_sessions(monkeypatch: pytest.MonkeyPatc
     ranks = [next(rank for rank, names in enumerate(ORDER) if name in names) for name in called]
     assert ranks == sorted(ranks), called
     assert {"claim", "save_all", "lock_sessions", "renew_sessions", "save_session", "end_sessions"} <= set(called)
+
+
+@pytest.mark.parametrize(("work", "which"), [(Start(2), 1), (KeepLeases(Executors("s"), LEASE_S, lambda: True), 0)])
+def test_the_time_is_stored_by_the_batch_that_stores_something(work: Work, which: int) -> None:
+    """A start waits for one commit, not for another one before it that stores the time: a commit may take seconds.
+    Where a batch may have nothing to store, the comparison of the clocks stores the time."""
+    store = FragileStore()
+    rig = Rig(store)
+    rig.define()
+    now_s = [1.0]
+    rig.conductor.clock = Clock(lambda: now_s[0], is_shared=True)
+    rig.conductor.clock.begin(store)
+    now_s[0] += 2.0
+    noted: list[int] = []
+    before = store.commits
+    with patch.object(MemoryTransaction, "note_time", lambda *_: noted.append(store.commits - before)):
+        rig.carry_out(work)
+    assert noted == [which]
+    assert store.commits - before == 2
 
 
 def note_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:

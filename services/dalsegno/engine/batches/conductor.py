@@ -410,7 +410,7 @@ class Conductor:
         began, decided = time.perf_counter(), 0.0
         try:
             if self.clock.is_stale:
-                self.clock.measure(self._store)
+                self.clock.measure(self._store, notes=all(work.is_periodic for work in works))
             with self._transactions.measured(), self._store.write() as transaction:
                 self._check(transaction)
                 batch = Batch(
