@@ -25,6 +25,10 @@ FURTHER_LEAST = 25
 """While a call is under way, another one is made for at least so many writes: the engine would take fewer as a batch of
 their own, which costs as much as these."""
 
+SLOW_S = 0.5
+"""After this time without an answer another call is made for any number of writes: a store whose commits take seconds
+lets them wait long enough."""
+
 Answer = TypeVar("Answer")
 
 
@@ -51,6 +55,8 @@ class Lane:
         self._waiting: dict[Pending, None] = {}
         """In the order in which they came."""
         self._calls: set[asyncio.Task[None]] = set()
+        self._called_s = 0.0
+        """When the last call began, by the loop's clock."""
 
     async def send(self, pending: Pending) -> wire.SubmitResponse:
         """Send a write, and return its answer. Raises PassedOn for a refusal, else the error of the call."""
@@ -62,6 +68,8 @@ class Lane:
         self._waiting[pending] = None
         if self._has_room:
             loop.call_soon(self._send)
+        elif len(self._waiting) == 1:
+            loop.call_later(SLOW_S, self._send)
         try:
             return await pending.answer
         finally:
@@ -85,7 +93,10 @@ class Lane:
     @property
     def _has_room(self) -> bool:
         """Return whether a call may begin now."""
-        return not self._calls or (len(self._calls) < CALLS_MAX and len(self._waiting) >= FURTHER_LEAST)
+        if not self._calls:
+            return True
+        is_slow = asyncio.get_running_loop().time() - self._called_s >= SLOW_S
+        return len(self._calls) < CALLS_MAX and (is_slow or len(self._waiting) >= FURTHER_LEAST)
 
     def _send(self) -> None:
         """Send the waiting writes, unless as many calls are running as they are worth."""
@@ -99,6 +110,7 @@ class Lane:
                 batch.append(pending)
             for pending in batch:
                 del self._waiting[pending]
+            self._called_s = asyncio.get_running_loop().time()
             task = asyncio.create_task(self._call(batch))
             self._calls.add(task)
             task.add_done_callback(self._ended)

@@ -13,6 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tests.integration.engines import until
 
 from dalsegno.api import homes as homes_module
+from dalsegno.api import lanes as lanes_module
 from dalsegno.api import writes as writes_module
 from dalsegno.api.homes import Homes
 from dalsegno.api.writes import Writes
@@ -236,6 +237,21 @@ async def test_the_refusal_of_all_engines_is_the_answer(api: Api) -> None:
     with pytest.raises(grpc.aio.AioRpcError, match="the store cannot be written"):
         await api.start("id")
     assert sum(len(each.got) for each in api.engines) == 1
+
+
+async def test_a_slow_answer_holds_no_other_write_back(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an engine waits for a slow commit, a write that comes later reaches it, and is in its next batch."""
+    monkeypatch.setattr(lanes_module, "SLOW_S", 0.1)
+    engine = api.engines[0]
+    engine.is_silent = True
+    api.homes.note("execution", next(iter(api.peers)))
+    writes = []
+    for count in (1, 2, 3):
+        writes.append(asyncio.create_task(api.pause("execution")))
+        await until(lambda count=count: len(engine.got) == count)  # type: ignore[misc]
+    for each in writes:
+        each.cancel()
+    await asyncio.gather(*writes, return_exceptions=True)
 
 
 async def test_a_silent_engine_keeps_no_write(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
