@@ -172,8 +172,8 @@ async def test_readers_are_told_when_to_ask_again(place: tuple[str, Outage]) -> 
                 told = (failure.code, failure.reason, failure.retry_s, failure.message)
                 expected = (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE", 1.0, "the store cannot be read at present")
                 assert told == expected, rpc.name
-        for rpc in READS:
-            later = await failure_of(rpc.ask(channel, make_request(rpc), 3.0))
+        answers = await asyncio.gather(*(failure_of(rpc.ask(channel, make_request(rpc), 3.0)) for rpc in READS))
+        for rpc, later in zip(READS, answers, strict=True):
             assert later is None or later.code is grpc.StatusCode.NOT_FOUND, (rpc.name, later)
 
 
