@@ -17,8 +17,8 @@ from tests.postgres import NoPostgres
 
 pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
 
-KILLS_S = 2.2
-"""A minute has so many kills of each kind, even if some find nothing to kill."""
+LASTS_S, KILLS_S = 48.0, 1.6
+"""With beginning, rest and check it is a minute, with 20 kills of each kind even if some find nothing to kill."""
 
 
 def seed() -> str:
@@ -31,8 +31,8 @@ def seed() -> str:
 def test_nothing_is_lost_or_counted_twice(tmp_path: Path) -> None:
     """Two engines, three executors, two apis and a gateway on a pair of PostgreSQL servers, under load from both
     languages: after the faults everything comes to rest, and logs, journal, rows and answers agree."""
-    plan = Plan(seed(), lasts_s=60, kills_s=KILLS_S, failovers=1)
-    print(f"scripts/chaos --seed '{plan.seed}' --every {KILLS_S} --failovers 1 --kills 20")
+    plan = Plan(seed(), lasts_s=LASTS_S, kills_s=KILLS_S, failovers=1)
+    print(f"scripts/chaos --minutes {LASTS_S / 60} --seed '{plan.seed}' --every {KILLS_S} --failovers 1 --kills 20")
     folder = tmp_path / "chaos"
     folder.mkdir()
     try:
