@@ -16,7 +16,7 @@ import grpc
 import psycopg
 import pytest
 from tests.ports import free_port
-from tests.postgres import NoPostgres, Server, run_server
+from tests.postgres import NoPostgres, Pair, Server, run_pair
 from tests.processes import System, state_of
 from tests.tied import tied
 
@@ -42,15 +42,19 @@ class Pooler:
         self._process: subprocess.Popen[bytes] | None = None
         self._user = "postgres" if os.geteuid() == 0 else None
         (folder / "users").write_text('"tester" ""\n')
-        (folder / "pgbouncer.ini").write_text(
-            f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-            f"listen_port = {self.port}\nauth_type = trust\nauth_file = {folder}/users\npool_mode = transaction\n"
-            "default_pool_size = 10\nserver_login_retry = 0.2\nunix_socket_dir =\n"
-        )
+        self.lead_to(server)
         if self._user is not None:
             owner = pwd.getpwnam(self._user)
             for path in (folder, *folder.iterdir()):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
+
+    def lead_to(self, server: Server) -> None:
+        """Lead to this server, from the next start on."""
+        (self._folder / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+            f"listen_port = {self.port}\nauth_type = trust\nauth_file = {self._folder}/users\npool_mode = transaction\n"
+            "default_pool_size = 10\nserver_login_retry = 0.2\nunix_socket_dir =\n"
+        )
 
     @property
     def url(self) -> str:
@@ -73,29 +77,29 @@ class Pooler:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    """A PostgreSQL server."""
+def pair() -> Iterator[Pair]:
+    """A primary and its synchronous standby."""
     try:
-        with run_server() as running:
+        with run_pair() as running:
             yield running
     except NoPostgres as reason:
         pytest.skip(str(reason))
 
 
 @pytest.fixture
-def pooler(server: Server) -> Iterator[Pooler]:
-    """PgBouncer in front of it."""
+def pooler(pair: Pair) -> Iterator[Pooler]:
+    """PgBouncer in front of the primary."""
     folder = Path(tempfile.mkdtemp(prefix="dalsegno-pgbouncer-"))
-    made = Pooler(folder, server)
+    made = Pooler(folder, pair.primary)
     made.start()
     yield made
     made.kill()
     shutil.rmtree(folder)
 
 
-async def test_services_work_behind_a_pooler(server: Server, pooler: Pooler, tmp_path: Path) -> None:
-    """Under load PgBouncer is killed and comes back, and then PostgreSQL restarts: each execution ends, each action has
-    run once, and no session of the database is left with a setting of ours."""
+async def test_services_work_behind_a_pooler(pair: Pair, pooler: Pooler, tmp_path: Path) -> None:
+    """Under load PgBouncer is killed, PostgreSQL restarts, and PgBouncer restarts for a standby that was promoted: each
+    execution ends, each action has run once, and no session of the database is left with a setting of ours."""
     begun: list[str] = []
     stopped = asyncio.Event()
 
@@ -111,6 +115,7 @@ async def test_services_work_behind_a_pooler(server: Server, pooler: Pooler, tmp
                     if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                         raise
                     await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
     async def more() -> None:
         count = len(begun)
@@ -127,8 +132,14 @@ async def test_services_work_behind_a_pooler(server: Server, pooler: Pooler, tmp
         pooler.kill()
         pooler.start()
         await more()
-        server.stop()
-        server.start()
+        pair.primary.stop()
+        pair.primary.start()
+        await more()
+        pair.kill_primary()
+        pair.promote()
+        pooler.kill()
+        pooler.lead_to(pair.primary)
+        pooler.start()
         await more()
         stopped.set()
         await asyncio.gather(*starting)
