@@ -7,8 +7,10 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,11 +64,19 @@ class Pooler:
         return f"postgresql://tester@127.0.0.1:{self.port}/postgres?pooler=transaction"
 
     def start(self) -> None:
-        """Start it."""
+        """Start it, and return once it listens."""
         assert PROGRAM is not None
         with (self._folder / "log").open("ab") as log:
             settings = str(self._folder / "pgbouncer.ini")
             self._process = subprocess.Popen(tied(PROGRAM, settings, user=self._user), stdout=log, stderr=log)
+        until_s = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except OSError:
+                assert time.monotonic() < until_s, (self._folder / "log").read_text()
+                time.sleep(0.02)
 
     def kill(self) -> None:
         """kill -9, and return when it is gone."""

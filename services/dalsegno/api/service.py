@@ -41,7 +41,7 @@ SERVICES = (
     "dalsegno.v1.SystemService",
 )
 UNHURRIED = ("/dalsegno.v1.ExecutionService/WaitExecution", "/dalsegno.v1.ActionService/WaitAction")
-READINESS_S = 1.0
+READINESS_S = 0.5
 
 
 class Api:
@@ -97,7 +97,7 @@ class Api:
         await asyncio.to_thread(self._pool.close)
 
     async def _keep_readiness(self) -> None:
-        """Update the health each second: whether the store can be read and an engine accepts writes, else why not."""
+        """Update the health twice a second: whether the store is read and an engine accepts writes, else why not."""
         told: str | None = None
         while True:
             lost = "" if await self._reads.is_possible() else self._reads.lost
@@ -110,4 +110,4 @@ class Api:
                 elif told is not None:  # at the start it is not ready yet, and that is nothing to tell
                     _log.warning("not ready: %s", reason)
                 told = reason
-            await asyncio.sleep(READINESS_S / 10 if reason else READINESS_S)
+            await asyncio.sleep(READINESS_S / 5 if reason else READINESS_S)

@@ -1,6 +1,6 @@
 """The servers of one kind that a client knows: how each of them is, and which of them to call.
 
-    addresses ──names are looked up──▶ peers ──asked once a second──▶ READY · UNREADY · AWAY ──▶ choose, or in turn
+    addresses ──names are looked up──▶ peers ──asked twice a second──▶ READY · UNREADY · AWAY ──▶ choose, or in turn
 
 A name with several addresses (a balancer's, a headless service's) gives a peer for each, and is looked up again now and
 then, so that servers come and go. Whoever finds that a peer does not answer says so (`Peer.lost`): it is avoided at
@@ -26,7 +26,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dalsegno.rpc.channel import REASON_KEY, open_channel
 
-ASK_S = 1.0
+ASK_S = 0.5
 """The interval at which a peer is asked how it is."""
 ASK_AGAIN_S = 0.1
 """The interval while it is not ready."""

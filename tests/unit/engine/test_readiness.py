@@ -43,7 +43,7 @@ def test_operators_are_told_why_and_callers_no_hosts() -> None:
     """The reason is one text as long as it lasts, so that it is logged once; refusals name no host."""
     readiness = Readiness(lambda: 7.0)
     assert readiness.reason == ""
-    readiness.look(Stall(3.25, "a commit does not end"))
+    readiness.look(Stall(HANGS_S, "a commit does not end"))
     assert readiness.reason == "the store is not written at present: a commit does not end"
     readiness.lose("cannot write postgresql://one: refused")
     readiness.lose("cannot write postgresql://two: refused")
