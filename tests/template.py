@@ -128,8 +128,9 @@ class Template:
     def _run(self) -> None:
         """Start the template, and read what it says."""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "services", ROOT)))}
-        command = tied(sys.executable, "-P", __file__)
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._process = subprocess.Popen(
+            tied(sys.executable, "-P", __file__), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
         self._is_up.set()
         assert self._process.stdout is not None
         for line in self._process.stdout:
