@@ -338,15 +338,15 @@ def simulate(plan: Plan, store_of: Callable[[Timeline], Store] | None = None) ->
 
 def _check(cluster: Cluster, *, is_settled: bool) -> Iterable[str]:
     settled = Settled(cluster.store)
+    for life in cluster.lives:
+        yield from (f"{life.name}: {failure}" for failure in life.failures)
+        yield from (f"{life.name}: {error}" for error in life.loop.errors if not life.is_dead)
     if not is_settled:
         yield f"it does not come to rest: {settled.what_is_left()} {cluster.people.open} " + " ".join(
             f"{each.name}: {list(each.running)} {list(each.outbox)}" for each in cluster.executors
         )
         return
     yield from cluster.people.wrong
-    for life in cluster.lives:
-        yield from (f"{life.name}: {failure}" for failure in life.failures)
-        yield from (f"{life.name}: {error}" for error in life.loop.errors if not life.is_dead)
     yield from settled.faults(cluster.record, cluster.people)
     yield from settled.faults_of_engines(cluster.alive(), cluster.executors)
 

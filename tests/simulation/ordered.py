@@ -40,9 +40,9 @@ class OrderedTransaction(MemoryTransaction):
         super().__init__(tables, clock)
         self.saved: list[Saved] = []
 
-    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = ()) -> dict[str, Removal]:
+    def save_all(self, batch: Sequence[Saved], busy: Collection[str] = (), keeper: int = 0) -> dict[str, Removal]:
         self.saved += batch
-        return super().save_all(batch, busy)
+        return super().save_all(batch, busy, keeper)
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
         return super().claim(sorted(execution_ids))

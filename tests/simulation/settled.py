@@ -21,6 +21,18 @@ from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION
 
 
+def left_by_keepers(store: Store, limit: int = 10) -> list[str]:
+    """Return up to `limit` messages of each keeper, whenever they are due, and who else keeps READY attempts."""
+    found: list[str] = []
+    with store.write() as transaction:
+        for keeper in sorted(transaction.keepers()):
+            messages = transaction.due_messages(math.inf, limit, keeper)
+            found += [f"message {each} of keeper {keeper}" for each in messages] or [
+                f"READY attempts of keeper {keeper}"
+            ]
+    return found
+
+
 class Settled:
     """A store in which nothing happens any more."""
 
@@ -40,11 +52,10 @@ class Settled:
         return found
 
     def is_quiet(self) -> bool:
-        """Return whether every execution has ended, and no message waits."""
+        """Return whether every execution has ended, and no message and no READY attempt waits, whoever keeps it."""
         if any(row.state not in COMPLETED_EXECUTION or row.active_count for row in self.rows()):
             return False
-        with self._store.write() as transaction:
-            return not transaction.due_messages(math.inf, 1)
+        return not left_by_keepers(self._store, 1)
 
     def has_ended_others(self, numbers: Collection[int]) -> bool:
         """Return whether all engines but those with these numbers have been ended."""
@@ -66,9 +77,7 @@ class Settled:
                             f"{attempt.action} {attempt.state} {attempt.key} delivery {attempt.delivery}"
                             f" delegated {attempt.delegated} session {attempt.session_id} engine {attempt.engine}"
                         )
-        with self._store.write() as transaction:
-            found += [f"message {each}" for each in transaction.due_messages(math.inf, 10)]
-        return "; ".join(found)
+        return "; ".join(found + left_by_keepers(self._store))
 
     def journals(self) -> bytes:
         """Return all journals as they are stored, one after the other."""

@@ -28,6 +28,7 @@ class Timeline:
         """What transactions and works have taken, by the clock that measures them only."""
         self.jump: Callable[[], float] = lambda: 0.0
         """Returns how long the work that is measured took."""
+        self._worked_s = 0.0
         self.count = 0
         """How much has happened."""
         self._happenings: list[tuple[float, int, Callable[[], object]]] = []
@@ -70,8 +71,14 @@ class Timeline:
 
     def perf_counter(self) -> float:
         """The clock by which a batch measures its works."""
-        self.extra_s += self.jump()
+        worked_s = self.jump()
+        self.extra_s += worked_s
+        self._worked_s += worked_s
         return self.now_s + self.extra_s
+
+    def thread_time(self) -> float:
+        """What works have taken, without what the store took."""
+        return self._worked_s
 
     def sleep(self, duration_s: float) -> None:
         """Everything stands still for a while."""

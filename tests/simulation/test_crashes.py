@@ -7,7 +7,6 @@ Then the weather clears: everything must have happened exactly once. More of it:
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import random
 import uuid
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 from tests.simulation.life import Died, Life, death_after
 from tests.simulation.random_checkpoints import marked_mistral
 from tests.simulation.scripted import OUTCOMES, Answer, Executor, Person
+from tests.simulation.settled import left_by_keepers
 
 from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.engine.desk.operations import AnyWrite, Call, Operation
@@ -269,8 +269,7 @@ class Simulation:
 
     def _is_over(self) -> bool:
         idle = not any(executor.in_flight for executor in self.executors) and not any(self.life.transit.values())
-        with self.store.write() as transaction:
-            is_quiet = not transaction.due_messages(math.inf, 1)
+        is_quiet = not left_by_keepers(self.store, 1)
         ended = all(row.state in COMPLETED_EXECUTION for row in self.rows())
         return idle and is_quiet and ended and not self.person.open and not self._open_attempts()
 
