@@ -55,9 +55,11 @@ def read_execution(queries: Queries, execution_id: str) -> execution_pb2.Executi
     return execution_messages(queries, [row])[0]
 
 
-def read_executions(queries: Queries, execution_ids: Collection[str]) -> dict[str, execution_pb2.Execution]:
-    """Return those of these executions that exist."""
-    rows = queries.executions_of(execution_ids)
+def read_executions(
+    queries: Queries, execution_ids: Collection[str], *, discarded: bool = False
+) -> dict[str, execution_pb2.Execution]:
+    """Return those of these executions that exist. `discarded`: see Queries.executions_of."""
+    rows = queries.executions_of(execution_ids, discarded=discarded)
     return dict(zip(rows, execution_messages(queries, list(rows.values())), strict=True))
 
 
@@ -129,7 +131,7 @@ def read_action_executions(queries: Queries, places: Collection[Place]) -> dict[
 
 def action_messages(queries: Queries, rows: Sequence[AttemptRow]) -> list[execution_pb2.ActionExecution]:
     """Return the messages of action executions, in their order."""
-    executions = queries.executions_of({row.execution_id for row in rows}, full=False)
+    executions = queries.executions_of({row.execution_id for row in rows}, full=False, discarded=True)
     tasks = queries.tasks_of({(row.execution_id, row.task) for row in rows})
     serving = Serving(queries)
     return [

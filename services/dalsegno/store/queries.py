@@ -81,10 +81,13 @@ _WITH_TEXT = DEFINITIONS.join(DOCUMENTS, DOCUMENTS.c.id == DEFINITIONS.c.documen
 
 # Statements that waiting clients need all the time are built once.
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
-_EXECUTIONS_OF, _EXECUTIONS_WITHOUT_VALUES = (
-    sa.select(*columns(ExecutionRow, EXECUTIONS, full)).where(EXECUTIONS.c.id.in_(_IDS), SHOWN_EXECUTIONS)
+_EXECUTIONS_OF = {
+    (full, discarded): sa.select(*columns(ExecutionRow, EXECUTIONS, full)).where(
+        EXECUTIONS.c.id.in_(_IDS), *(() if discarded else (SHOWN_EXECUTIONS,))
+    )
     for full in (True, False)
-)
+    for discarded in (True, False)
+}
 _STANDINGS = sa.select(EXECUTIONS.c.id, EXECUTIONS.c.state, EXECUTIONS.c.active_count, EXECUTIONS.c.revision).where(
     EXECUTIONS.c.id.in_(_IDS), SHOWN_EXECUTIONS
 )
@@ -176,9 +179,11 @@ class SqlQueries:
         statement = sa.select(column).where(column > after, SHOWN_EXECUTIONS).order_by(column).limit(limit)
         return list(self._connection.execute(statement).scalars())
 
-    def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
+    def executions_of(
+        self, execution_ids: Collection[str], full: bool = True, discarded: bool = False
+    ) -> dict[str, ExecutionRow]:
         rows: list[ExecutionRow] = []
-        statement = _EXECUTIONS_OF if full else _EXECUTIONS_WITHOUT_VALUES
+        statement = _EXECUTIONS_OF[full, discarded]
         for ids in _chunks(list(execution_ids)):
             rows += (ExecutionRow(*row) for row in self._connection.execute(statement, {"ids": ids}))
         return {row.id: fill(self._connection, row) if full else row for row in rows}

@@ -183,9 +183,13 @@ class Snapshot:
     def execution_ids(self, after: str = "", limit: int = 1000) -> list[str]:
         return sorted(row.id for row in self._executions() if row.id > after)[:limit]
 
-    def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
-        found = ((each, self.execution(each)) for each in execution_ids)
-        return {each: row if full else without_values(row) for each, row in found if row is not None}
+    def executions_of(
+        self, execution_ids: Collection[str], full: bool = True, discarded: bool = False
+    ) -> dict[str, ExecutionRow]:
+        executions = self._tables().executions
+        found = [executions[each] for each in execution_ids if each in executions]
+        shown = found if discarded else filter(self._is_shown, found)
+        return {row.id: self._fill(row) if full else without_values(row) for row in shown}
 
     def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:
         return frozenset({execution_id for execution_id, _ in self._tables().ready}.intersection(execution_ids))

@@ -99,8 +99,11 @@ class Queries(Protocol):
         """Return the ids of all executions after this one, in order, including those that carry standalone actions."""
         ...
 
-    def executions_of(self, execution_ids: Collection[str], full: bool = True) -> dict[str, ExecutionRow]:
-        """Return those of these executions that exist, with their values if `full`: one query for many callers."""
+    def executions_of(
+        self, execution_ids: Collection[str], full: bool = True, discarded: bool = False
+    ) -> dict[str, ExecutionRow]:
+        """Return those of these executions that exist, with their values if `full`: one query for many callers.
+        `discarded`: also those that are at rest, discarded, and not removed yet."""
         ...
 
     def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:

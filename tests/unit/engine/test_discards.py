@@ -11,6 +11,7 @@ import pytest
 from tests.unit.engine.test_conductor import FragileStore, Rig, answer
 
 from dalsegno.definitions.document import read
+from dalsegno.engine.batches.answers import Answer, ShownAction, ShownExecution
 from dalsegno.engine.batches.batch import REMOVAL_WAIT_S, Batch
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.store import memory_discards, removal
@@ -18,6 +19,7 @@ from dalsegno.store.inspection import check
 from dalsegno.store.opening import open_store
 from dalsegno.store.records import NewMessage, StoredDocument, StoredMember
 from dalsegno.store.store import Store
+from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2
 from dalsegno.v1.executor_service_pb2 import RunAction
 from dalsegno.workflow.changes import ExecutionCreated
 from dalsegno.workflow.events import DiscardRequested, RemovalDue, StartRequested, TaskDone, TaskOutcome
@@ -385,3 +387,42 @@ def test_a_child_with_a_running_action_is_removed_when_it_rests() -> None:
         assert transaction.due_messages(1e12, 10) == []
     assert len(staying) == 2
     assert list(check(polled.store)) == []
+
+
+class Tell(Work):
+    """Delivers an event, and answers with the execution and the action execution as they are then."""
+
+    def __init__(self, done: DeliverEvent) -> None:
+        self.done_event = done.event
+        self.execution_id = done.execution_id
+        self.told = execution_service_pb2.CancelExecutionResponse()
+        self.action = action_service_pb2.CompleteActionResponse()
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        return (self.execution_id,)
+
+    def carry_out(self, batch: Batch) -> None:
+        event = self.done_event
+        assert isinstance(event, TaskDone)
+        batch.step(self.execution_id, event)
+        batch.answers.give(Answer(self.told, ShownExecution(self.execution_id, self.told.execution)))
+        action = ShownAction(self.execution_id, event.key, self.action.action_execution)
+        batch.answers.give(Answer(self.action, action))
+
+
+@pytest.mark.parametrize("is_on_disk", [False, True])
+def test_who_ends_a_discarded_child_is_answered(tmp_path: Path, is_on_disk: bool) -> None:
+    """A request after which a discarded child is at rest is carried out; only its answer shows the child."""
+    store: Store = open_store(f"sqlite:///{tmp_path / 'store.db'}") if is_on_disk else FragileStore()
+    store.upgrade()
+    polled = Polled(store, text=BRANCHING)
+    polled.begin()
+    polled.rounds(1)
+    first, _ = polled.fail_round(), polled.fail_round()
+    tell = Tell(answer(first))
+    polled.rig.carry_out(tell)
+    assert tell.told.execution.id == tell.execution_id
+    assert tell.told.execution.state == execution_pb2.EXECUTION_STATE_ERROR
+    assert tell.action.action_execution.state == execution_pb2.ACTION_STATE_SUCCESS
+    with store.read() as queries:
+        assert queries.execution(tell.execution_id) is None

@@ -106,7 +106,7 @@ class BatchAnswers:
         shown = [each.shown for each in self._given]
         ids = [each.execution_id for each in shown if isinstance(each, ShownExecution)]
         keys = [(each.execution_id, each.key) for each in shown if isinstance(each, ShownAction)]
-        executions = views.read_executions(queries, ids)
+        executions = views.read_executions(queries, ids, discarded=True)  # an end may leave one to be removed
         attempts = views.read_action_executions(queries, keys)
         for answer in self._given:
             match answer.shown:
