@@ -89,8 +89,10 @@ class Cluster:
         """What somebody has ended since it went round for ever."""
         self._is_absent, self._slow_s = False, 0.0
         self._addresses = chance.choice([2, 2, 3])
+        self._given_up: set[int] = set()
+        """Where no engine starts again."""
         self.executors = [
-            ScriptedExecutor(name, slots, self.network, self, self.record, f"{name} {plan.seed}")
+            ScriptedExecutor(name, slots, self._known(), self.network, self, self.record, f"{name} {plan.seed}")
             for name, slots in (("executor 0", 4), ("executor 1", 2), ("executor 2", 3))
         ]
         for executor in self.executors:
@@ -102,8 +104,24 @@ class Cluster:
 
     @property
     def addresses(self) -> int:
-        """How many engines there are, or will be again."""
+        """How many addresses of engines there are."""
         return self._addresses
+
+    def give_up(self, address: int) -> None:
+        """Have no engine start there again, unless executors need it."""
+        others = set(range(self._addresses)) - self._given_up - {address}
+        if all(others.intersection(each.known) for each in self.executors):
+            self._given_up.add(address)
+            self.note("an engine does not come back")
+
+    def address_of(self, life: EngineLife) -> int:
+        """Return the address at which an engine listens."""
+        return next(address for address, each in self._listening.items() if each is life)
+
+    def _known(self) -> tuple[int, ...]:
+        """Return the addresses that an executor knows: sometimes one only, which need not be that of the others."""
+        known = range(self._addresses)
+        return (self.chance.choice(known),) if self.chance.random() < 0.15 else tuple(known)
 
     def at(self, address: int) -> EngineLife | None:
         """Return the engine that listens there."""
@@ -208,7 +226,7 @@ class Cluster:
             for link in executor.links:
                 if link.life is life:
                     link.cut()
-        if self._listening.get(address) is life:
+        if self._listening.get(address) is life and address not in self._given_up:
             self.timeline.later(0.2 if self.is_calm else self.chance.uniform(0.1, 8.0), self._starting(address))
 
     # People.
@@ -296,7 +314,11 @@ class Cluster:
             return False
         lives = self.alive()
         settled = Settled(self.store)
-        if len(lives) < self._addresses or any(life.is_stopping for life in lives) or not settled.is_quiet():
+        if (
+            len(lives) < self._addresses - len(self._given_up)
+            or any(life.is_stopping for life in lives)
+            or not settled.is_quiet()
+        ):
             return False
         numbers = {life.engine.number for life in lives}
         return settled.has_ended_others(numbers) and not any(life.conductor.depth for life in lives)
@@ -307,6 +329,7 @@ def _shown(fault: str) -> str:
     words = {
         "die": f"die {moment} commit",
         "lose": f"commit lost {moment}",
+        "conflict": "commit conflicts",
         "absent": "work while the database is away",
     }
     return words[kind]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +22,7 @@ from dalsegno.engine.batches.step_note import Mark
 from dalsegno.engine.pulse import Pulse
 from dalsegno.engine.settings import Settings
 from dalsegno.expressions import pool_client
-from dalsegno.store.store import Queries, Store, Transaction
+from dalsegno.store.store import Queries, Store, StoreConflict, StoreUnreachable, Transaction
 
 LEASE_S = 6.0
 HEARTBEAT_S = 2.0
@@ -41,8 +40,8 @@ class EngineStore:
         self.inner = inner
         self._timeline = timeline
         self.faults: list[str] = []
-        """What happens at the next commits that write something: "die before", "die after", "lose before" or "lose
-        after"; empty: nothing."""
+        """What happens at the next commits that write something: "die before", "die after", "lose before", "lose
+        after" or "conflict before"; empty: nothing."""
         self.is_absent = False
         self.slow_s = 0.0
         """How long each transaction takes."""
@@ -56,7 +55,7 @@ class EngineStore:
         self._timeline.extra_s += self.slow_s
         if self.is_absent:
             self.happened("absent")
-            raise sqlite3.OperationalError("the database is away")
+            raise StoreUnreachable("the database is away")
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
@@ -74,7 +73,9 @@ class EngineStore:
         if fault.startswith("die"):
             self.is_dead = True
             raise Died(f"{moment} a commit")
-        raise sqlite3.OperationalError(f"the connection was lost {moment} the commit")
+        if fault.startswith("conflict"):
+            raise StoreConflict("the database has rolled it back: it met another transaction")
+        raise StoreUnreachable(f"the connection was lost {moment} the commit")
 
     @contextmanager
     def read(self) -> Iterator[Queries]:

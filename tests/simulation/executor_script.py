@@ -57,9 +57,20 @@ class Record:
 class ScriptedExecutor:
     """Runs actions, and keeps each outcome until it is acknowledged."""
 
-    def __init__(self, name: str, slots: int, network: Network, engines: Engines, record: Record, seed: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        slots: int,
+        known: tuple[int, ...],
+        network: Network,
+        engines: Engines,
+        record: Record,
+        seed: str,
+    ) -> None:
+        """`known`: the addresses of the engines to which it connects."""
         self.name = name
         self.slots = slots
+        self.known = known
         self.record = record
         self.is_calm = False
         """Whether everything succeeds now."""
@@ -90,7 +101,7 @@ class ScriptedExecutor:
 
     def start(self) -> None:
         """Connect to all engines, and give signs of life."""
-        for address in range(self._engines.addresses):
+        for address in self.known:
             self._later(self._chance.random() * 0.1, partial(self._connect, address))
         self._beat(self.session_id)
 
@@ -115,8 +126,8 @@ class ScriptedExecutor:
         self._later(0.8 * HEARTBEAT_S, lambda: self._beat(session_id))
 
     def _repeat(self, link: Link) -> None:
-        """Now and then answer once more what was answered."""
-        if self.forgets_acks and self.outbox:
+        """Answer once more what was answered, as one does that has not seen an acknowledgement."""
+        if self.outbox and (self.forgets_acks or self.is_calm):
             done = self._chance.choice(list(self.outbox.values()))
             link.send(wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=[done])))
 
@@ -140,7 +151,7 @@ class ScriptedExecutor:
 
     def _share(self, address: int) -> int:
         """Return how much credit the engine may get: an equal share, without what runs."""
-        share = -(-self.slots // self._engines.addresses)
+        share = -(-self.slots // len(self.known))
         return max(0, share - len(self.running))
 
     def _hello(self, credit: int) -> wire.Hello:

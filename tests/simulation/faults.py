@@ -15,9 +15,9 @@ from tests.simulation.stepped import Timeline
 
 KINDS = (
     *("die before commit", "die after commit", "die now", "die in step"),
-    *("commit lost before", "commit lost after"),
+    *("commit lost before", "commit lost after", "commit conflicts"),
     *("stand still", "stand still for long"),
-    *("stop", "cut", "part"),
+    *("stop", "leave", "cut", "part"),
     *("executor dies", "executor stands still", "executor leaves", "executor answers twice"),
     *("clock step", "database away", "database slow", "slow work", "slow messages", "slow definitions"),
 )
@@ -46,6 +46,14 @@ class Stage(Protocol):
     @property
     def executors(self) -> list[ScriptedExecutor]:
         """Return all executors."""
+        ...
+
+    def give_up(self, address: int) -> None:
+        """Have no engine start there again, unless executors need it."""
+        ...
+
+    def address_of(self, life: EngineLife) -> int:
+        """Return the address at which an engine listens."""
         ...
 
     def note(self, kind: str) -> None:
@@ -109,7 +117,7 @@ def befall(fault: Fault, stage: Stage) -> None:
     stage.note(fault.kind)
 
 
-_OF_ENGINES = frozenset(KINDS[:9])
+_OF_ENGINES = frozenset(KINDS[: KINDS.index("cut")])
 
 
 def _befall_engine(kind: str, life: EngineLife, chance: random.Random, stage: Stage) -> None:
@@ -126,6 +134,15 @@ def _befall_engine(kind: str, life: EngineLife, chance: random.Random, stage: St
             life.freeze(chance.choice([4.0, 5.0, 10.0, 20.0]))
         case "stop":
             life.stop()
+        case "leave":
+            stage.give_up(stage.address_of(life))
+            if chance.random() < 0.5:
+                life.die("killed")
+            else:
+                life.stop()
+        case "commit conflicts":
+            life.store.faults += [""] * chance.randint(0, 3) + ["conflict before"] * chance.randint(1, 2)
+            return  # counted when it happens
         case _:
             life.store.faults += [""] * chance.randint(0, 3)
             life.store.faults.append(kind.replace("commit lost", "lose").removesuffix(" commit"))

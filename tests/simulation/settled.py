@@ -22,14 +22,17 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION
 
 
 def left_by_keepers(store: Store, limit: int = 10) -> list[str]:
-    """Return up to `limit` messages of each keeper, whenever they are due, and who else keeps READY attempts."""
+    """Return up to `limit` messages of each keeper, whenever they are due, and the executions with READY attempts.
+
+    Those of an execution whose way back has failed wait for a resume or a cancel, as those of a paused one do.
+    """
     found: list[str] = []
     with store.write() as transaction:
         for keeper in sorted(transaction.keepers()):
-            messages = transaction.due_messages(math.inf, limit, keeper)
-            found += [f"message {each} of keeper {keeper}" for each in messages] or [
-                f"READY attempts of keeper {keeper}"
-            ]
+            found += [f"message {each} of {keeper}" for each in transaction.due_messages(math.inf, limit, keeper)]
+            ready = transaction.queries.executions_with_ready(transaction.queries.execution_ids())
+            rows = transaction.queries.executions_of(sorted(ready), full=False)
+            found += [f"READY attempts of {each.id}" for each in rows.values() if each.state != "REVERT_ERROR"]
     return found
 
 
@@ -149,6 +152,7 @@ class Settled:
             timers: Any = life.engine._timers
             if timers._known:
                 yield f"{life.name}: {len(timers._known)} timers are left"
+            conductor._dispatcher.begin()  # what has arrived since its last batch
         for executor in executors:
             for link in executor.links:
                 stream = link.life.executors._streams.get(executor.session_id)
