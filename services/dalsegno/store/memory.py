@@ -155,11 +155,11 @@ class MemoryTransaction(MemoryDiscards):
         return self.tables.clock
 
     def shift_clock(self, shift_s: float) -> None:
-        self.tables = replace(self.tables, clock=replace(self.tables.clock, shift_s=shift_s))
+        self.tables = self.tables._replace(clock=replace(self.tables.clock, shift_s=shift_s))
 
     def note_time(self, at_s: float) -> None:
         if at_s > self.tables.clock.latest_s:
-            self.tables = replace(self.tables, clock=replace(self.tables.clock, latest_s=at_s))
+            self.tables = self.tables._replace(clock=replace(self.tables.clock, latest_s=at_s))
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
         executions = self.tables.executions
@@ -173,8 +173,8 @@ class MemoryTransaction(MemoryDiscards):
     def set_deaths(self, execution_id: str, deaths: int) -> None:
         row = self.tables.executions.get(execution_id)
         if row is not None:
-            self.tables = replace(
-                self.tables, executions=self.tables.executions.set(execution_id, replace(row, deaths=deaths))
+            self.tables = self.tables._replace(
+                executions=self.tables.executions.set(execution_id, replace(row, deaths=deaths))
             )
 
     def changes_after(
@@ -220,8 +220,8 @@ class MemoryTransaction(MemoryDiscards):
         for execution_id, digest, text, last in rows.texts:
             self.put_text(execution_id, digest, text, last)
         for execution_id, last, first, entries, changes in rows.journal:
-            self.tables = replace(
-                self.tables, journal=put_cell(self.tables.journal, execution_id, last, (first, entries, changes))
+            self.tables = self.tables._replace(
+                journal=put_cell(self.tables.journal, execution_id, last, (first, entries, changes))
             )
         return {
             saved.execution.id: self.discard(saved.execution, saved.discarded, busy)
@@ -232,21 +232,21 @@ class MemoryTransaction(MemoryDiscards):
     def _add_execution(self, row: ExecutionRow) -> None:
         if row.id in self.tables.executions:
             raise StoreConflict(f"execution {row.id} exists already")
-        self.tables = replace(self.tables, executions=self.tables.executions.set(row.id, row))
+        self.tables = self.tables._replace(executions=self.tables.executions.set(row.id, row))
 
     def _alter_execution(self, execution_id: str, before: int, state: list[Any]) -> None:
         old = self.tables.executions.get(execution_id)
         if old is None or old.revision != before:
             raise StoreConflict("an execution is not at the revision from which its changes start")
         row = ExecutionRow(*_fixed_cells(old, EXECUTION_COLUMNS[:EXECUTION_FIXED]), *state)
-        self.tables = replace(self.tables, executions=self.tables.executions.set(execution_id, row))
+        self.tables = self.tables._replace(executions=self.tables.executions.set(execution_id, row))
 
     def _put_task(self, row: TaskRow) -> None:
-        self.tables = replace(self.tables, tasks=put_cell(self.tables.tasks, row.execution_id, row.number, row))
+        self.tables = self.tables._replace(tasks=put_cell(self.tables.tasks, row.execution_id, row.number, row))
 
     def _put_checkpoint(self, row: CheckpointRow) -> None:
-        self.tables = replace(
-            self.tables, checkpoints=put_cell(self.tables.checkpoints, row.execution_id, row.sequence, row)
+        self.tables = self.tables._replace(
+            checkpoints=put_cell(self.tables.checkpoints, row.execution_id, row.sequence, row)
         )
 
     def _undo_checkpoints(self, execution_id: str, entry: int, revision: int) -> None:
@@ -256,13 +256,13 @@ class MemoryTransaction(MemoryDiscards):
 
     def _put_attempt(self, row: AttemptRow, keeper: int = 0) -> None:
         self.unlist(row)
-        self.tables = replace(self.tables, attempts=put_cell(self.tables.attempts, row.execution_id, row.key, row))
+        self.tables = self.tables._replace(attempts=put_cell(self.tables.attempts, row.execution_id, row.key, row))
         name = (row.execution_id, row.key)
         if row.state == AttemptState.READY:
-            self.tables = replace(self.tables, ready=self.tables.ready.set(name, (row.created_s, keeper)))
+            self.tables = self.tables._replace(ready=self.tables.ready.set(name, (row.created_s, keeper)))
         elif row.state == AttemptState.RUNNING and row.session_id and not row.delegated:
             cell = (row.delivery, row.engine)
-            self.tables = replace(self.tables, held=put_cell(self.tables.held, row.session_id, name, cell))
+            self.tables = self.tables._replace(held=put_cell(self.tables.held, row.session_id, name, cell))
 
     def unlist(self, row: AttemptRow) -> None:
         """Remove the former version of an attempt from the READY and the held ones."""
@@ -271,10 +271,10 @@ class MemoryTransaction(MemoryDiscards):
         if former is None:
             return
         if name in self.tables.ready:
-            self.tables = replace(self.tables, ready=self.tables.ready.delete(name))
+            self.tables = self.tables._replace(ready=self.tables.ready.delete(name))
         held = self.tables.held.get(former.session_id, Map())
         if name in held:
-            self.tables = replace(self.tables, held=set_inner(self.tables.held, former.session_id, held.delete(name)))
+            self.tables = self.tables._replace(held=set_inner(self.tables.held, former.session_id, held.delete(name)))
 
     def _supersede(self, execution_id: str, task: int, round_number: int, item: int | None = None) -> None:
         for key, row in self.tables.attempts.get(execution_id, Map()).items():
@@ -286,8 +286,7 @@ class MemoryTransaction(MemoryDiscards):
         for row in self.tables.attempts.get(execution_id, Map()).values():
             self.unlist(row)
         tables = self.tables
-        self.tables = replace(
-            tables,
+        self.tables = tables._replace(
             executions=without(tables.executions, execution_id),
             tasks=without(tables.tasks, execution_id),
             attempts=without(tables.attempts, execution_id),
@@ -299,7 +298,7 @@ class MemoryTransaction(MemoryDiscards):
         )
         for message in list(self.tables.messages.values()):
             if message.execution_id == execution_id:
-                self.tables = replace(self.tables, messages=self.tables.messages.delete(message.id))
+                self.tables = self.tables._replace(messages=self.tables.messages.delete(message.id))
 
     def add_messages(self, messages: Sequence[NewMessage], keeper: int = 0) -> None:
         for message in messages:
@@ -308,7 +307,7 @@ class MemoryTransaction(MemoryDiscards):
             kept = Message(message.id, message.execution_id, message.due_s, text, aside, keeper)
             if message.id in self.tables.messages:
                 raise StoreConflict(f"message {message.id} exists already")
-            self.tables = replace(self.tables, messages=self.tables.messages.set(message.id, kept))
+            self.tables = self.tables._replace(messages=self.tables.messages.set(message.id, kept))
 
     def take_messages(self, message_ids: Collection[str]) -> dict[str, AnyEvent]:
         found = {}
@@ -316,7 +315,7 @@ class MemoryTransaction(MemoryDiscards):
             message = self.tables.messages.get(message_id)
             if message is not None:
                 found[message_id] = decode_event(message.event, message.texts)
-                self.tables = replace(self.tables, messages=self.tables.messages.delete(message_id))
+                self.tables = self.tables._replace(messages=self.tables.messages.delete(message_id))
         return found
 
     def due_messages(self, now_s: float, limit: int, keeper: int = 0) -> list[DueMessage]:
@@ -328,7 +327,7 @@ class MemoryTransaction(MemoryDiscards):
         found = self._due(former, now_s, limit, notice_lease_s)
         for each in found:
             kept = replace(self.tables.messages[each.id], keeper=keeper)
-            self.tables = replace(self.tables, messages=self.tables.messages.set(each.id, kept))
+            self.tables = self.tables._replace(messages=self.tables.messages.set(each.id, kept))
         return found
 
     def _due(self, keepers: Collection[int], now_s: float, limit: int, notice_lease_s: float = 0.0) -> list[DueMessage]:
@@ -346,15 +345,15 @@ class MemoryTransaction(MemoryDiscards):
             row = self.tables.attempts.get(each.execution_id, Map()).get(each.key)
             if row is not None and row.delivery == each.progress.delivery and row.ended_s is None:
                 changed = replace(row, progress=msgspec.json.encode(each.progress).decode())
-                self.tables = replace(
-                    self.tables, attempts=put_cell(self.tables.attempts, each.execution_id, each.key, changed)
+                self.tables = self.tables._replace(
+                    attempts=put_cell(self.tables.attempts, each.execution_id, each.key, changed)
                 )
 
     def save_heartbeat(self, execution_id: str, key: AttemptKey, at_s: float) -> None:
         row = self.tables.attempts.get(execution_id, Map()).get(key)
         if row is not None:
             changed = replace(row, heard_s=at_s)
-            self.tables = replace(self.tables, attempts=put_cell(self.tables.attempts, execution_id, key, changed))
+            self.tables = self.tables._replace(attempts=put_cell(self.tables.attempts, execution_id, key, changed))
 
     def ready_attempts(self, limit: int, actions: Collection[str], keeper: int = 0) -> list[ReadyAttempt]:
         return self._ready({keeper}, actions, math.inf, limit)
@@ -405,7 +404,7 @@ class MemoryTransaction(MemoryDiscards):
 
     def put_engine(self, row: EngineRow) -> None:
         """Store the row of an engine."""
-        self.tables = replace(self.tables, engines=self.tables.engines.set(row.number, row))
+        self.tables = self.tables._replace(engines=self.tables.engines.set(row.number, row))
 
     def keepers(self) -> set[int]:
         ready = {keeper for _, keeper in self.tables.ready.values()}
@@ -417,7 +416,7 @@ class MemoryTransaction(MemoryDiscards):
         gone = [row.number for row in self.tables.engines.values() if row.ended and row.number < newest]
         gone = [number for number in gone if number not in held]
         for number in gone:
-            self.tables = replace(self.tables, engines=self.tables.engines.delete(number))
+            self.tables = self.tables._replace(engines=self.tables.engines.delete(number))
         return len(gone)
 
     def lock_sessions(self, session_ids: Collection[str]) -> None:
@@ -425,7 +424,7 @@ class MemoryTransaction(MemoryDiscards):
 
     def save_session(self, session: SessionRow) -> None:
         kept = replace(session, labels=dict(session.labels), actions=dict(session.actions))
-        self.tables = replace(self.tables, sessions=self.tables.sessions.set(session.session_id, kept))
+        self.tables = self.tables._replace(sessions=self.tables.sessions.set(session.session_id, kept))
 
     def renew_sessions(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
         for session_id in session_ids:
@@ -451,7 +450,7 @@ class MemoryTransaction(MemoryDiscards):
     def prune_sessions(self, before_s: float) -> int:
         old = [row for row in self.tables.sessions.values() if row.ended and row.lease_until_s < before_s]
         for row in old:
-            self.tables = replace(self.tables, sessions=self.tables.sessions.delete(row.session_id))
+            self.tables = self.tables._replace(sessions=self.tables.sessions.delete(row.session_id))
         return len(old)
 
     def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
@@ -461,16 +460,16 @@ class MemoryTransaction(MemoryDiscards):
     def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
         if (namespace, request_id) in self.tables.requests:
             raise StoreConflict(f"request {request_id!r} was answered by another engine")
-        self.tables = replace(self.tables, requests=self.tables.requests.set((namespace, request_id), (row, at_s)))
+        self.tables = self.tables._replace(requests=self.tables.requests.set((namespace, request_id), (row, at_s)))
 
     def forget_requests(self, namespace: str, request_ids: Collection[str]) -> None:
         for key in [(namespace, request_id) for request_id in request_ids]:
             if key in self.tables.requests:
-                self.tables = replace(self.tables, requests=self.tables.requests.delete(key))
+                self.tables = self.tables._replace(requests=self.tables.requests.delete(key))
 
     def save_deletions(self, deletions: Sequence[Deletion]) -> None:
-        self.tables = replace(
-            self.tables, deletions=self.tables.deletions.update({each.resource: each.deleted_s for each in deletions})
+        self.tables = self.tables._replace(
+            deletions=self.tables.deletions.update({each.resource: each.deleted_s for each in deletions})
         )
 
     def deletions(self, kind: ResourceKind, name: str) -> list[Deletion]:
@@ -479,15 +478,15 @@ class MemoryTransaction(MemoryDiscards):
 
     def prune_requests(self, before_s: float) -> int:
         for resource in [resource for resource, deleted_s in self.tables.deletions.items() if deleted_s < before_s]:
-            self.tables = replace(self.tables, deletions=self.tables.deletions.delete(resource))
+            self.tables = self.tables._replace(deletions=self.tables.deletions.delete(resource))
         old = [key for key, (_, at_s) in self.tables.requests.items() if at_s < before_s]
         for key in old:
-            self.tables = replace(self.tables, requests=self.tables.requests.delete(key))
+            self.tables = self.tables._replace(requests=self.tables.requests.delete(key))
         return len(old)
 
     def save_document(self, document: StoredDocument, members: Sequence[StoredMember]) -> list[DefinitionRow]:
         document_id = document_digest(document.text)
-        self.tables = replace(self.tables, documents=self.tables.documents.set(document_id, document.text))
+        self.tables = self.tables._replace(documents=self.tables.documents.set(document_id, document.text))
         rows = []
         for member in members:
             versions = (
@@ -496,7 +495,7 @@ class MemoryTransaction(MemoryDiscards):
                 if (row.kind, row.namespace, row.name) == (member.kind, document.namespace, member.name)
             )
             row = definition_row(document, member, document_id, max(versions, default=0) + 1)
-            self.tables = replace(self.tables, definitions=self.tables.definitions.set(row.definition_id, row))
+            self.tables = self.tables._replace(definitions=self.tables.definitions.set(row.definition_id, row))
             rows.append(row)
         return rows
 
@@ -509,8 +508,8 @@ class MemoryTransaction(MemoryDiscards):
             and version in (0, row.version)
         ]
         for row in chosen:
-            self.tables = replace(
-                self.tables, definitions=self.tables.definitions.set(row.definition_id, replace(row, deleted=True))
+            self.tables = self.tables._replace(
+                definitions=self.tables.definitions.set(row.definition_id, replace(row, deleted=True))
             )
         return len(chosen)
 
@@ -528,26 +527,26 @@ class MemoryTransaction(MemoryDiscards):
         old = self.tables.environments.get((namespace, name))
         revision, created_s = (old.revision + 1, old.created_s) if old is not None else (1, at_s)
         row = EnvironmentRow(namespace, name, description, value, revision, created_s, at_s, actor, comment)
-        self.tables = replace(self.tables, environments=self.tables.environments.set((namespace, name), row))
+        self.tables = self.tables._replace(environments=self.tables.environments.set((namespace, name), row))
         return row
 
     def delete_environment(self, namespace: str, name: str) -> bool:
         if (namespace, name) not in self.tables.environments:
             return False
-        self.tables = replace(self.tables, environments=self.tables.environments.delete((namespace, name)))
+        self.tables = self.tables._replace(environments=self.tables.environments.delete((namespace, name)))
         return True
 
     def save_descriptions(self, descriptions: Sequence[DescriptionRow]) -> None:
         for row in descriptions:
             if row.digest not in self.tables.descriptions:
-                self.tables = replace(self.tables, descriptions=self.tables.descriptions.set(row.digest, row))
+                self.tables = self.tables._replace(descriptions=self.tables.descriptions.set(row.digest, row))
 
     def save_actions(self, descriptions: Mapping[str, str]) -> None:
-        self.tables = replace(self.tables, actions=self.tables.actions.update(descriptions))
+        self.tables = self.tables._replace(actions=self.tables.actions.update(descriptions))
 
     def settle(self, key: str, value: str) -> str:
         if key not in self.tables.settings:
-            self.tables = replace(self.tables, settings=self.tables.settings.set(key, value))
+            self.tables = self.tables._replace(settings=self.tables.settings.set(key, value))
         return self.tables.settings[key]
 
 

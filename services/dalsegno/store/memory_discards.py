@@ -39,8 +39,8 @@ class MemoryDiscards(ABC):
     def put_text(self, execution_id: str, digest: str, text: str, last: int) -> None:
         """Store a text, and the newest journal row that refers to it."""
         texts = put_cell(self.tables.texts, execution_id, digest, text)
-        self.tables = replace(
-            self.tables, texts=texts, text_uses=put_cell(self.tables.text_uses, execution_id, digest, last)
+        self.tables = self.tables._replace(
+            texts=texts, text_uses=put_cell(self.tables.text_uses, execution_id, digest, last)
         )
 
     def discard(self, execution: Execution, discarded: Discarded, busy: Collection[str]) -> Removal:
@@ -54,18 +54,18 @@ class MemoryDiscards(ABC):
             key = (child.parent_task, child.parent_item, child.parent_attempt)
             if child.parent_task in discarded.reduced and not names_child(execution, key, child.id):
                 detached = replace(child, parent_task=DETACHED)
-                self.tables = replace(self.tables, executions=self.tables.executions.set(child.id, detached))
+                self.tables = self.tables._replace(executions=self.tables.executions.set(child.id, detached))
         gone, waits = gone_of(execution, discarded), execution.id in self.tables.discards
         removal = Removal((), Left.NOTHING) if waits else self._remove(gone, busy)
         if waits or removal.left is not Left.NOTHING:
-            self.tables = replace(self.tables, discards=self.tables.discards.set(execution.id, gone))
+            self.tables = self.tables._replace(discards=self.tables.discards.set(execution.id, gone))
         return removal
 
     def remove_discarded(self, execution_id: str, busy: Collection[str] = ()) -> Removal:
         gone = self.tables.discards.get(execution_id)
         removal = Removal((), Left.NOTHING) if gone is None else self._remove(gone, busy)
         if removal.left is Left.NOTHING:
-            self.tables = replace(self.tables, discards=without(self.tables.discards, execution_id))
+            self.tables = self.tables._replace(discards=without(self.tables.discards, execution_id))
         return removal
 
     def hidden_below(self, execution_id: str) -> list[str]:
@@ -83,7 +83,7 @@ class MemoryDiscards(ABC):
         last = min(each for each in rows if each >= sequence)
         row = begin_with(discarded.consolidated, *rows[last])
         journal = put_cell(self.tables.journal, execution_id, last, (sequence, row.entries, row.changes))
-        self.tables = replace(self.tables, journal=journal)
+        self.tables = self.tables._replace(journal=journal)
         for digest in row.unused:
             if self.tables.text_uses[execution_id][digest] == last:
                 self.put_text(execution_id, digest, self.tables.texts[execution_id][digest], sequence - 1)
@@ -136,15 +136,15 @@ class MemoryDiscards(ABC):
         unused = [digest for digest, last in tables.text_uses.get(name, Map()).items() if last < first]
         texts, budget = _delete(tables.texts, name, lambda digest: digest in unused, budget)
         text_uses, _ = _delete(tables.text_uses, name, lambda digest: digest not in texts.get(name, Map()), len(unused))
-        self.tables = replace(
-            tables, tasks=tasks, journal=journal, checkpoints=checkpoints, texts=texts, text_uses=text_uses
+        self.tables = tables._replace(
+            tasks=tasks, journal=journal, checkpoints=checkpoints, texts=texts, text_uses=text_uses
         )
         return budget
 
     def _delete_attempt(self, row: AttemptRow) -> None:
         self.unlist(row)
         rows = self.tables.attempts[row.execution_id].delete(row.key)
-        self.tables = replace(self.tables, attempts=set_inner(self.tables.attempts, row.execution_id, rows))
+        self.tables = self.tables._replace(attempts=set_inner(self.tables.attempts, row.execution_id, rows))
 
 
 def _delete(

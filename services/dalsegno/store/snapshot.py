@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from immutables import Map
 
@@ -72,37 +72,36 @@ class Message:
     keeper: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Tables:
+class Tables(NamedTuple):
     """All tables at one moment. Everything of an execution is stored under its id."""
 
-    executions: Map[str, ExecutionRow] = field(default_factory=Map)
-    tasks: Map[str, Map[int, TaskRow]] = field(default_factory=Map)
-    attempts: Map[str, Map[AttemptKey, AttemptRow]] = field(default_factory=Map)
-    checkpoints: Map[str, Map[int, CheckpointRow]] = field(default_factory=Map)
-    ready: Map[tuple[str, AttemptKey], tuple[float, int]] = field(default_factory=Map)
+    executions: Map[str, ExecutionRow] = Map()
+    tasks: Map[str, Map[int, TaskRow]] = Map()
+    attempts: Map[str, Map[AttemptKey, AttemptRow]] = Map()
+    checkpoints: Map[str, Map[int, CheckpointRow]] = Map()
+    ready: Map[tuple[str, AttemptKey], tuple[float, int]] = Map()
     """READY attempts, with the time since which they are READY, and their keepers."""
-    held: Map[str, Map[tuple[str, AttemptKey], tuple[int, int]]] = field(default_factory=Map)
+    held: Map[str, Map[tuple[str, AttemptKey], tuple[int, int]]] = Map()
     """The attempts of each session, with their deliveries and the engines of these."""
-    journal: Map[str, Map[int, tuple[int, str, str]]] = field(default_factory=Map)
+    journal: Map[str, Map[int, tuple[int, str, str]]] = Map()
     """By the last sequence number of the row: the first number, the entries, the changes."""
-    texts: Map[str, Map[str, str]] = field(default_factory=Map)
-    text_uses: Map[str, Map[str, int]] = field(default_factory=Map)
+    texts: Map[str, Map[str, str]] = Map()
+    text_uses: Map[str, Map[str, int]] = Map()
     """The newest journal row that refers to each text, by its last sequence number."""
-    discards: Map[str, Gone] = field(default_factory=Map)
+    discards: Map[str, Gone] = Map()
     """What was discarded and is not yet removed."""
-    messages: Map[str, Message] = field(default_factory=Map)
-    sessions: Map[str, SessionRow] = field(default_factory=Map)
-    engines: Map[int, EngineRow] = field(default_factory=Map)
-    requests: Map[tuple[str, str], tuple[RequestRow, float]] = field(default_factory=Map)
-    deletions: Map[Resource, float] = field(default_factory=Map)
-    documents: Map[str, str] = field(default_factory=Map)
-    definitions: Map[str, DefinitionRow] = field(default_factory=Map)
-    environments: Map[tuple[str, str], EnvironmentRow] = field(default_factory=Map)
-    actions: Map[str, str] = field(default_factory=Map)
-    descriptions: Map[str, DescriptionRow] = field(default_factory=Map)
-    settings: Map[str, str] = field(default_factory=Map)
-    clock: ClockRow = field(default_factory=ClockRow)
+    messages: Map[str, Message] = Map()
+    sessions: Map[str, SessionRow] = Map()
+    engines: Map[int, EngineRow] = Map()
+    requests: Map[tuple[str, str], tuple[RequestRow, float]] = Map()
+    deletions: Map[Resource, float] = Map()
+    documents: Map[str, str] = Map()
+    definitions: Map[str, DefinitionRow] = Map()
+    environments: Map[tuple[str, str], EnvironmentRow] = Map()
+    actions: Map[str, str] = Map()
+    descriptions: Map[str, DescriptionRow] = Map()
+    settings: Map[str, str] = Map()
+    clock: ClockRow = ClockRow()
 
 
 def is_at_rest(row: ExecutionRow) -> bool:
