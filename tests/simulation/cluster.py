@@ -298,14 +298,14 @@ class Cluster:
             for row in rows.values():
                 if row.state in COMPLETED_EXECUTION and not row.active_count:
                     continue
-                if row.state == "PAUSED" and rounds < 30 and self.chance.random() < 0.6:
+                if row.state == "PAUSED" and rounds < 6 and self.chance.random() < 0.8:
                     self.people.resume(row.id)
-                elif row.state == "PAUSED" or rounds > 40:
+                elif row.state == "PAUSED" or rounds > 10:
                     self.people.cancel(row.id)
                 for attempt in queries.attempts(row.id, size=1000).rows:
                     if attempt.state not in COMPLETED_ATTEMPT and attempt.delegated:
                         key = f"{attempt.execution_id}.{'.'.join(map(str, attempt.key))}", attempt.delivery
-                        if key in self.record.tokens and rounds % 3 == 0:
+                        if key in self.record.tokens:
                             self.people.complete(key, self.record.tokens[key])
 
     def is_at_rest(self) -> bool:

@@ -83,7 +83,12 @@ class People:
 
     def _arrive(self, request_id: str, address: int) -> None:
         life, request = self._engines.at(address), self.open.get(request_id)
-        if life is not None and request is not None:
+        if request is None:
+            return
+        if life is None:  # nobody listens there: somewhere else, perhaps
+            other = self._chance.randrange(self._engines.addresses)
+            self._network.timeline.later(0.5, lambda: self._arrive(request_id, other))
+        else:
             life.spawn(self._serve(life, request_id, request))
 
     async def _serve(self, life: EngineLife, request_id: str, request: wire.SubmitRequest) -> None:
