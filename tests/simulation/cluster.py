@@ -252,10 +252,10 @@ class Cluster:
     def _tend(self) -> None:
         """Somebody ends what goes round for ever."""
         with self.store.read() as queries:
-            for row in queries.executions_of(queries.execution_ids(), full=False).values():
-                if row.revision > REVISION_MAX and row.id not in self._ended and row.state not in COMPLETED_EXECUTION:
-                    self._ended.add(row.id)
-                    self.people.cancel(row.id)
+            for execution_id, (revision, _) in queries.standings(queries.execution_ids()).items():
+                if revision > REVISION_MAX and execution_id not in self._ended:
+                    self._ended.add(execution_id)
+                    self.people.cancel(execution_id)
         self.timeline.later(2.0, self._tend)
 
     # The end.

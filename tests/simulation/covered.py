@@ -11,18 +11,13 @@ import coverage
 
 import dalsegno.engine
 
-FOLDERS = ("batches", "executors", "desk")
-"""The folders of the engine that count."""
-
 
 class Covered:
     """Counts lines while it is open."""
 
     def __init__(self) -> None:
         self._room = Path(next(iter(dalsegno.engine.__path__)))
-        self._coverage = coverage.Coverage(
-            data_file=None, include=[f"{self._room / each}/*" for each in FOLDERS], config_file=False
-        )
+        self._coverage = coverage.Coverage(data_file=None, include=[f"{self._room}/*"], config_file=False)
         self._coverage.exclude(r"^\s+\.\.\.$|if TYPE_CHECKING:|@abstractmethod")
 
     def __enter__(self) -> Covered:
@@ -38,17 +33,16 @@ class Covered:
         """Yield the share of lines that were reached, in sum and for each file."""
         reached = count = 0
         lines = []
-        for path in sorted(each for folder in FOLDERS for each in (self._room / folder).glob("*.py")):
+        for path in sorted(self._room.rglob("*.py")):
             _, statements, _, missing, shown = self._coverage.analysis2(str(path))
             inside = _inside_functions(path, statements)
             missed = [each for each in missing if each in inside]
             reached += len(inside) - len(missed)
             count += len(inside)
             if inside:
-                name = f"{path.parent.name}/{path.name}"
+                name = path.relative_to(self._room)
                 lines.append(f"    {name}: {len(inside) - len(missed)} of {len(inside)}: {shown}")
-        folders = ", ".join(FOLDERS)
-        yield f"  {reached} of {count} lines in functions of engine: {folders} ({100 * reached / count:.1f} %)"
+        yield f"  {reached} of {count} lines in functions of the engine ({100 * reached / count:.1f} %)"
         yield from lines
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import hashlib
 import logging
 import sys
@@ -95,6 +96,7 @@ def line_of(outcome: Outcome, seconds: float) -> str:
 def run_many(seeds: Iterable[int], tell: Callable[[str], None], plan: Plan | None = None) -> Sum:
     """Run seeds, and tell of each one that fails how to see it again."""
     total = Sum()
+    gc.set_threshold(50_000, 50, 100)  # as an engine does (rpc/process.py)
     for seed in seeds:
         began = time.process_time()
         outcome = simulate(replace(plan or Plan(0), seed=seed))

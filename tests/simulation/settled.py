@@ -56,7 +56,10 @@ class Settled:
 
     def is_quiet(self) -> bool:
         """Return whether every execution has ended, and no message and no READY attempt waits, whoever keeps it."""
-        if any(row.state not in COMPLETED_EXECUTION or row.active_count for row in self.rows()):
+        with self._store.read() as queries:
+            if not all(resting for _, resting in queries.standings(queries.execution_ids()).values()):
+                return False
+        if any(row.state not in COMPLETED_EXECUTION for row in self.rows()):
             return False
         return not left_by_keepers(self._store, 1)
 
