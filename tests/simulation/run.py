@@ -1,5 +1,6 @@
 """Runs seeds of the simulation of several engines, tells of each, and makes a failing one smaller.
 
+python -m tests.simulation.run                      the fixed seeds, and those of the day, as CI does
 python -m tests.simulation.run --seed 17            one seed again, as it failed
 python -m tests.simulation.run --seeds 0:2000       many, with their sum
 python -m tests.simulation.run --minutes 20         seeds from today's on, for so long
@@ -33,6 +34,8 @@ from dalsegno.workflow.consolidated import Consolidated
 _KINDS: tuple[type, ...] = (*Change.__subclasses__(), Consolidated)
 CHANGES = frozenset(kind.__name__ for kind in _KINDS)
 """All kinds of changes of the core."""
+FIXED = 400
+"""How many seeds run each time."""
 OF_THE_DAY = 200
 
 
@@ -195,12 +198,15 @@ def main() -> int:
         return planted_run(arguments.mutation, arguments.seeds or "0:1000")
     if arguments.seed is not None:
         return _run_one(arguments)
-    seeds: Iterable[int] = seeds_of(datetime.datetime.now(datetime.UTC).date())
+    of_the_day = seeds_of(datetime.datetime.now(datetime.UTC).date())
+    seeds: Iterable[int] = [*range(FIXED), *of_the_day]
     if arguments.seeds:
         first, _, last = arguments.seeds.partition(":")
         seeds = range(int(first), int(last))
     elif arguments.minutes:
         seeds = _for_minutes(arguments.minutes)
+    else:
+        print(f"seeds 0 to {FIXED - 1}, and of the day {of_the_day.start} to {of_the_day.stop - 1}", flush=True)
 
     def tell(line: str) -> None:
         if not arguments.quiet or "FAILED" in line:
