@@ -230,7 +230,7 @@ class Simulation:
         conductor = self.life.conductor
         self.life.wake()
         conductor.put(KeepLeases(self.life, LEASE_S, lambda: True, sweep=self.chance.random() < 0.3))
-        conductor.put(Poll(self.life.timers, self.life.dispatcher, lambda others: None))
+        conductor.put(Poll(self.life.timers, self.life.dispatcher, lambda: None))
 
     def fail_commit(self) -> None:
         """The next commit fails, or succeeds and nobody hears of it."""

@@ -183,8 +183,8 @@ class Engine:
             )
         self.ended.set()
 
-    def _note_living(self, others: int) -> None:
-        self.conductor.others = others
+    def _look(self) -> None:
+        self.conductor.put(Poll(self._timers, self._dispatcher, self._look))
 
     def _note_drop(self) -> None:
         self._dropped = True
@@ -221,7 +221,7 @@ class Engine:
                 self._executors.end_unanswered()
             if self._board:
                 self.conductor.put(WriteProgress(self._board))
-            self.conductor.put(Poll(self._timers, self._dispatcher, self._note_living))
+            self._look()
             if ticks % PRUNE_EVERY_TICKS == 0:
                 self.conductor.put(PruneRequests())
             if ticks % DROP_EVERY_TICKS == 0:

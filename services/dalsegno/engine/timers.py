@@ -96,8 +96,9 @@ class Scanner(Protocol):
         """Look for READY attempts that this engine keeps."""
         ...
 
-    def adopt(self, batch: Batch, ended: Collection[int], living: Collection[int]) -> None:
-        """Become the keeper of READY attempts that other engines keep, by their numbers."""
+    def adopt(self, batch: Batch, ended: Collection[int], living: Collection[int]) -> bool:
+        """Become the keeper of READY attempts that other engines keep, by their numbers. Return whether there may be
+        more."""
         ...
 
 
@@ -105,12 +106,13 @@ class Poll(Work):
     """Looks for due messages and READY attempts that no engine has in memory: own ones, and those that other engines
     keep (dalsegno/README.md#executors)."""
 
-    __slots__ = ("_ended", "_found", "_known_to", "_living", "_on_living", "_scanner")
+    __slots__ = ("_ended", "_found", "_is_full", "_known_to", "_living", "_look_again", "_scanner")
 
-    def __init__(self, timers: Timers, scanner: Scanner, on_living: Callable[[int], None]) -> None:
-        """`on_living` is called on the event loop with the number of other engines that share the store."""
+    def __init__(self, timers: Timers, scanner: Scanner, look_again: Callable[[], None]) -> None:
+        """`look_again` is called on the event loop when other engines have left more than one batch adopts."""
         self._known_to = timers
-        self._on_living = on_living
+        self._look_again = look_again
+        self._is_full = False
         self._scanner = scanner
         self._found: list[DueMessage] = []
         self._ended: list[int] = []
@@ -133,10 +135,12 @@ class Poll(Work):
         """Adopt, now that all is claimed: later batches deliver and hand out what was found."""
         if self._ended or self._living:
             adopt = partial(batch.transaction.adopt_messages, batch.engine, limit=POLL_LIMIT)
-            self._found += adopt(self._ended, batch.at_s, notice_lease_s=NOTICE_LEASE_S) if self._ended else ()
+            left = adopt(self._ended, batch.at_s, notice_lease_s=NOTICE_LEASE_S) if self._ended else []
+            self._found += left
             self._found += adopt(self._living, batch.at_s - OVERDUE_S) if self._living else ()
-            self._scanner.adopt(batch, self._ended, self._living)
+            self._is_full = self._scanner.adopt(batch, self._ended, self._living) or len(left) == POLL_LIMIT
 
     def done(self) -> None:
         self._known_to.add_found(self._found)
-        self._on_living(len(self._living))
+        if self._is_full:
+            self._look_again()

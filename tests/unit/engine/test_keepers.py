@@ -8,12 +8,15 @@ from unittest.mock import patch
 import pytest
 from tests.unit.engine.test_conductor import CHAIN, NOOP, Rig, Start
 
+from dalsegno.engine import timers
+from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.engine.executors import dispatcher
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.engine.timers import Poll, Timers
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import NewMessage
+from dalsegno.store.store import StoreConflict
 from dalsegno.workflow.events import PauseRequested
 
 
@@ -34,12 +37,19 @@ class Life:
         self.rig.carry_out(start)
         return start.execution_id
 
-    def poll(self) -> None:
-        """Look into the store, as once a second, and hand out what was found."""
-        poll = Poll(self._timers, self.rig.dispatcher, lambda others: None)
-        self.rig.carry_out(poll)
-        poll.done()
+    def poll(self) -> int:
+        """Look into the store, as once a second, and hand out what was found. Return how often it has looked."""
+        looks: list[Poll] = []
+
+        def look() -> None:
+            looks.append(Poll(self._timers, self.rig.dispatcher, look))
+
+        look()
+        for poll in looks:
+            self.rig.carry_out(poll)
+            poll.done()
         self.rig.carry_out()
+        return len(looks)
 
     @property
     def runs(self) -> list[str]:
@@ -135,6 +145,61 @@ def test_what_an_ended_engine_keeps_is_adopted_by_one(store: MemoryStore) -> Non
     one.rig.dispatcher.give_credit(one.rig.stream, 3)
     one.rig.carry_out()
     assert sorted(one.runs) == sorted(ids)
+
+
+def test_much_that_an_ended_engine_keeps_is_adopted_at_once(store: MemoryStore) -> None:
+    """An engine that has adopted as much as one batch may looks again at once, not a second later."""
+    gone, one = Life(store, 0), Life(store, 100)
+    ids = [gone.start() for _ in range(5)]
+    store.end_engine(gone.number)
+    with patch.object(dispatcher, "ADOPTED_MAX", 2):
+        assert one.poll() == 3
+    assert sorted(one.runs) == sorted(ids)
+
+
+def test_many_messages_of_an_ended_engine_are_adopted_at_once(store: MemoryStore) -> None:
+    """Messages are, too."""
+    gone, one = Life(store, 0), Life(store, 0)
+    with store.write() as transaction:
+        due_s = transaction.now_s() - 1.0
+        transaction.add_messages([message(f"m{number}", due_s) for number in range(5)], gone.number)
+    store.end_engine(gone.number)
+    with patch.object(timers, "POLL_LIMIT", 2):
+        assert one.poll() == 3
+    assert one.delivered == [f"m{number}" for number in range(5)]
+
+
+def test_what_no_executor_here_serves_is_left_to_engines_that_are_busy(store: MemoryStore) -> None:
+    """The executions of an engine without an executor have their turns where all have, though there is never any credit
+    left there; it forgets them, and takes them back when an executor connects to it."""
+    without, busy = Life(store, 0), Life(store, 0)
+    without.rig.dispatcher.remove_stream(without.rig.stream)
+    own, others = [busy.start() for _ in range(3)], [without.start() for _ in range(3)]
+    without.poll()
+    assert without.rig.dispatcher.waiting_count == 0
+    busy.poll()
+    busy.rig.dispatcher.give_credit(busy.rig.stream, 6)
+    busy.rig.carry_out()
+    assert sorted(busy.runs) == sorted([*own, *others])
+    last = without.start()
+    without.poll()
+    without.rig.dispatcher.add_stream(ExecutorStream("s2", "x", {"std.noop": NOOP}, {}, 5, 5))
+    without.poll()
+    assert without.runs == [last]
+
+
+def test_what_could_not_be_left_to_others_is_not_forgotten(store: MemoryStore) -> None:
+    """When the batch that leaves it fails, the engine still has it in memory."""
+    without = Life(store, 0)
+    Life(store, 0)
+    without.rig.dispatcher.remove_stream(without.rig.stream)
+    waiting = without.start()
+    with patch.object(Batch, "save", side_effect=StoreConflict("twice")):
+        without.poll()
+    assert without.rig.dispatcher.waiting_count == 1
+    without.rig.dispatcher.add_stream(ExecutorStream("s2", "x", {"std.noop": NOOP}, {}, 5, 5))
+    without.rig.carry_out()
+    assert without.runs == [waiting]
 
 
 def test_messages_of_an_ended_engine_are_delivered_by_one(store: MemoryStore) -> None:

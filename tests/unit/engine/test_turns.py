@@ -1,12 +1,11 @@
-"""How many works a batch takes, and when an engine lets further ones arrive."""
+"""How many works a batch takes, and in which order."""
 
 from __future__ import annotations
 
-import pytest
 from tests.unit.engine.test_conductor import Rig, Start
 
 from dalsegno.engine.batches.results import Committed
-from dalsegno.engine.batches.turns import gathering_s, next_window, take_turns
+from dalsegno.engine.batches.turns import next_window, take_turns
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.desk.standalone import RunAction
 from dalsegno.engine.desk.starts import StartExecution
@@ -14,15 +13,6 @@ from dalsegno.engine.executors.sessions import KeepLeases
 from dalsegno.engine.timers import Poll, Timers
 from dalsegno.v1.action_service_pb2 import RunActionRequest
 from dalsegno.v1.execution_service_pb2 import StartExecutionRequest
-
-
-@pytest.mark.parametrize(
-    ("works", "others", "pause_s"), [(50, 0, 0.0), (1, 3, 0.0), (200, 3, 0.0), (50, 1, 0.01), (50, 20, 0.04)]
-)
-def test_an_engine_that_shares_the_store_lets_works_arrive(works: int, others: int, pause_s: float) -> None:
-    """After small batches under load it waits a moment, longer with more engines; an engine alone, one with little to
-    do, and one with large batches wait for nothing."""
-    assert gathering_s(works, others) == pytest.approx(pause_s)
 
 
 def test_a_batch_takes_about_as_many_works_as_it_can_do() -> None:
@@ -55,7 +45,7 @@ def test_works_that_are_repeated_each_second_are_never_left() -> None:
     rig.define()
     silent = Silent()
     leases = KeepLeases(silent, 1.0, lambda: False)  # type: ignore[arg-type]
-    poll = Poll(Timers(rig.conductor.clock, rig.conductor.put), rig.dispatcher, lambda others: None)
+    poll = Poll(Timers(rig.conductor.clock, rig.conductor.put), rig.dispatcher, lambda: None)
     starts = [Start(number) for number in range(3)]
     (result,) = rig.carry_out(*starts, leases, poll)
     assert isinstance(result, Committed)

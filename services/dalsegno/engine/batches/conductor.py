@@ -32,7 +32,7 @@ from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.readiness import Readiness
 from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, Remainder, Result, StoreLost
 from dalsegno.engine.batches.step_note import StepNote
-from dalsegno.engine.batches.turns import gathering_s, next_window, take_turns
+from dalsegno.engine.batches.turns import next_window, take_turns
 from dalsegno.engine.batches.work import DeliverEvent, DropMessage, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.feed import DELETED, hint_of
@@ -93,8 +93,6 @@ class Conductor:
         self.readiness = Readiness(clock.steady_s)
         self.on_ended: Callable[[], None] = lambda: None
         """Called on the loop when it has found that another engine has ended this one: it writes nothing more."""
-        self.others = 0
-        """How many other engines share the store now."""
         self._engine = engine
         self._has_ended = False
         self._transactions = Durations()
@@ -271,12 +269,7 @@ class Conductor:
                         self._deferred.put(work)
                 case Committed():
                     self._committed(result)
-        pause_s = 0.0 if self._stopping else gathering_s(len(works), self.others)
-        if pause_s:
-            assert self._loop is not None
-            self._loop.call_later(pause_s, self._go_on)
-        else:
-            self._go_on()
+        self._go_on()
 
     def _committed(self, committed: Committed) -> None:
         """Keep what a stored batch has left, and notify everybody who waits for it."""

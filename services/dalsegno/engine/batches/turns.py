@@ -1,30 +1,10 @@
-"""Whose turn it is: in which order works are done, and when an engine leaves the machine and the database to others."""
+"""Whose turn it is: in which order works are done, and how many a batch takes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from dalsegno.engine.batches.work import Work
-
-GATHER_S = 0.01
-"""How long an engine lets works arrive before its next batch, for each other engine of the store."""
-
-GATHER_S_MAX = 0.04
-
-GATHER_FROM, GATHER_UNTIL = 8, 100
-"""After a batch with fewer works it waits for none, since there is little to do; after one with more, since it is large
-enough."""
-
-
-def gathering_s(works: int, others: int) -> float:
-    """Return how long an engine lets works arrive after a batch of so many, in seconds. `others`: how many other
-    engines share the store.
-
-    A transaction costs as much as ten works, of engine and database. One engine makes larger batches when there is more
-    to do, as works arrive while it is busy; several would each make small ones.
-    """
-    return min(GATHER_S * others, GATHER_S_MAX) if GATHER_FROM <= works < GATHER_UNTIL else 0.0
-
 
 WINDOW_LEAST = 64
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from dalsegno.workflow.identity import AttemptKey
@@ -55,6 +55,15 @@ class Queue:
             waiting.appendleft(key)
         self._executions.move_to_end(execution_id, last=False)
 
+    def drop(self, names: Collection[tuple[str, AttemptKey]]) -> None:
+        """Remove these attempts, where they wait here."""
+        for execution_id in {execution_id for execution_id, _ in names} & self._executions.keys():
+            left = deque(key for key in self._executions[execution_id] if (execution_id, key) not in names)
+            if left:
+                self._executions[execution_id] = left
+            else:
+                del self._executions[execution_id]
+
     def take(self, may_take: Callable[[str], bool]) -> tuple[str, AttemptKey] | None:
         """Take the next attempt of an execution that `may_take` accepts. None: there is none. Then other executions
         have their turns."""
@@ -100,6 +109,14 @@ class Backlog:
             if (execution_id, key) not in self._known:
                 self._known.add((execution_id, key))
                 self._queue(kind).put_back(execution_id, key)
+
+    def drop(self, names: Collection[tuple[str, AttemptKey]]) -> None:
+        """Remove these attempts."""
+        self._known.difference_update(names)
+        for kind, queue in list(self._queues.items()):
+            queue.drop(names)
+            if not queue:
+                del self._queues[kind]
 
     def take(
         self, counts: Mapping[Requirement, int], count: int, may_take: Callable[[str], bool] = _any

@@ -44,6 +44,9 @@ HELP_AFTER_S = 0.5
 """What waits longer for another engine is handed out by one that has credit left. What can be handed out at once never
 waits that long, so that executions stay with their engines."""
 
+NOBODY = 0
+"""The keeper of what any engine may hand out."""
+
 UNMET_MAX = 1_000
 """The number of targets without an executor that are remembered."""
 
@@ -72,6 +75,8 @@ class Dispatcher:
         self._scan_limit = SCAN_LIMIT
         self._more = False
         self._leaves_some = False
+        self._given_up: set[Name] = set()
+        """What this engine keeps no longer, if the current batch is stored."""
         self.outgoing: dict[ExecutorStream, list[wire.RunAction]] = {}
         """What the current batch hands out. It is sent after the commit."""
 
@@ -146,6 +151,9 @@ class Dispatcher:
     def commit(self, batch: Batch) -> Outgoing:
         """Keep what the batch did: it is stored. Return what to send, by stream."""
         self._occupancy.commit()
+        if self._given_up:
+            self._backlog.drop(self._given_up)
+            self._given_up = set()
         if batch.ended_sessions:
             self._occupancy.forget(batch.ended_sessions)
             for stream in self._streams:
@@ -173,7 +181,7 @@ class Dispatcher:
             stream.credit += len(actions)
         self._occupancy.roll_back()
         self._backlog.put_back(self._picks)
-        self.outgoing, self._picks, self._more = {}, [], False
+        self.outgoing, self._picks, self._more, self._given_up = {}, [], False, set()
 
     def scan(self, batch: Batch) -> None:
         """Look for READY attempts in the store that this engine keeps and that are not in memory, if there is credit
@@ -188,14 +196,25 @@ class Dispatcher:
         else:  # nobody serves the oldest: look behind them
             self._scan_limit = min(self._scan_limit * 4, SCAN_LIMIT_MAX)
 
-    def adopt(self, batch: Batch, ended: Collection[int], living: Collection[int]) -> None:
+    def adopt(self, batch: Batch, ended: Collection[int], living: Collection[int]) -> bool:
         """Become the keeper of READY attempts of engines that have ended, and of those that have waited for another
-        engine while there is credit for them here."""
+        engine while there is credit for them here. Leave to others what no executor here serves.
+
+        Return whether there may be more.
+        """
         adopt = partial(batch.transaction.adopt_attempts, batch.engine, unmet=self._unmet)
         served = {name for stream in self._streams if stream.is_open for name in stream.actions}
+        is_full = False
         if served and ended:
-            for ready in adopt(ended, served, math.inf, ADOPTED_MAX):
+            found = adopt(ended, served, math.inf, ADOPTED_MAX)
+            is_full = len(found) == ADOPTED_MAX
+            for ready in found:
                 self._add_found(ready)
+        unserved = {kind.action for kind in self._backlog.kinds()} - served
+        if unserved and living:
+            left = batch.transaction.adopt_attempts(NOBODY, [batch.engine], unserved, math.inf, ADOPTED_MAX)
+            is_full = is_full or len(left) == ADOPTED_MAX
+            self._given_up = {(ready.execution_id, ready.key) for ready in left}
         busy = {kind.action for kind in self._backlog.kinds() if self._credit(kind)}
         idle = [stream for stream in self._streams if self._room(stream)]
         actions = {name for stream in idle for name in stream.actions} - busy
@@ -203,6 +222,7 @@ class Dispatcher:
             room = min(ADOPTED_MAX, sum(map(self._room, idle)))
             for ready in adopt(living, actions, batch.at_s - HELP_AFTER_S, room):
                 self._add_found(ready)
+        return is_full
 
     def _add_found(self, ready: ReadyAttempt) -> bool:
         """Add an attempt that the store has to the backlog. Return whether it is new there and can be handed out."""
