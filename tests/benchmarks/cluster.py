@@ -59,6 +59,11 @@ class Database:
             self._ask(f"DROP DATABASE {self._name} WITH (FORCE)")
         self._name = next(self._names)
         self._ask(f"CREATE DATABASE {self._name}")
+        return self.url
+
+    @property
+    def url(self) -> str:
+        """The URL of the newest database."""
         return self._server.url.rpartition("/")[0] + f"/{self._name}"
 
     def work(self) -> Work:
@@ -120,6 +125,12 @@ class Cluster(Services):
         engines = ",".join(self._engines)
         self._spawn("executor", "--engine", engines, "--id", "executor-1")
         self._spawn("api", "--listen", self._api, "--engine", engines, "--database", self._url)
+
+    def kill(self, name: str) -> None:
+        """End a service as a machine does that fails."""
+        process = self._processes.pop(name)
+        process.kill()
+        process.wait()
 
     def _distant(self) -> str:
         parts = urlsplit(self._url)

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     endless,
     engines,
     going_back,
+    kills,
     operations,
     over_http,
     profiles,
@@ -50,8 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _read_options(arguments)
     if options.database == "postgresql":
         sizes = options.engines, options.workflows_at_once, options.times
-        table = asyncio.run(engines.measure_engines(*sizes, options.delay_ms))
-        print(f"machine: {describe_machine()}\ncommit: {find_commit()}\n\n{table}\n\n{engines.NOTE}")
+        if options.kill:
+            table, note = asyncio.run(kills.measure_kills(*sizes)), kills.NOTE
+        else:
+            table, note = asyncio.run(engines.measure_engines(*sizes, options.delay_ms)), engines.NOTE
+        print(f"machine: {describe_machine()}\ncommit: {find_commit()}\n\n{table}\n\n{note}")
         return 0
     results: list[Result] = []
     try:
@@ -82,6 +86,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--times", type=int, default=2, metavar="N", help="how often each number of engines has its turn"
     )
+    parser.add_argument("--kill", action="store_true", help="kill an engine, and measure until all have moved")
     parser.add_argument("--delay-ms", type=float, default=0.0, metavar="MS", help="of each packet to the database")
     options = parser.parse_args(arguments)
     options.workloads = [name.strip().upper() for name in options.only.split(",") if name.strip()]

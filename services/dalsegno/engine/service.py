@@ -184,7 +184,7 @@ class Engine:
         self.ended.set()
 
     def _look(self) -> None:
-        self.conductor.put(Poll(self._timers, self._dispatcher, self._look))
+        self.conductor.put_first(Poll(self._timers, self._dispatcher, self._look))
 
     def _note_drop(self) -> None:
         self._dropped = True

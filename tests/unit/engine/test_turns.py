@@ -56,6 +56,16 @@ def test_works_that_are_repeated_each_second_are_never_left() -> None:
     assert not {leases, poll} & set(result.left)
 
 
+def test_a_look_into_the_store_waits_for_no_deep_queue() -> None:
+    """What an ended engine has left is adopted in the next batch, also by an engine with more works than that takes."""
+    conductor = Rig().conductor
+    for number in range(1_000):
+        conductor.put(Start(number))
+    poll = Poll(Timers(conductor.clock, conductor.put), Rig().dispatcher, lambda: None)
+    conductor.put_first(poll)
+    assert conductor._next_works()[0] is poll
+
+
 class Turned(Start):
     """A start of a workflow."""
 

@@ -159,6 +159,11 @@ class Conductor:
         self._queue.append(work)
         self._wake()
 
+    def put_first(self, work: Work) -> None:
+        """Make a quick work the first of the next batch, however many wait."""
+        self._queue.appendleft(work)
+        self._wake()
+
     def put_slice(self, work: Work) -> None:
         """Add a slice of items. Each batch begins one slice, in order."""
         self._slices.append(work)
@@ -236,8 +241,7 @@ class Conductor:
 
     def _return(self, work: Work) -> None:
         """Make a deferred work the next one."""
-        self._queue.appendleft(work)
-        self._wake()
+        self.put_first(work)
 
     def _values_are_there(self, work: Work) -> None:
         """Continue a work: all values that it asked for exist. Called from any thread."""
