@@ -32,7 +32,9 @@ async def test_a_result_is_given_to_who_asks_for_it_once(is_early: bool) -> None
     """Whether it is there when it is asked for or comes later; a second time there is none."""
     answers = LaterAnswers()
     event, task, results = answering()
-    results.append(wire.WriteResult(answer=wire.SubmitResponse(put_environment=environment_service_pb2.PutEnvironmentResponse())))
+    results.append(
+        wire.WriteResult(answer=wire.SubmitResponse(put_environment=environment_service_pb2.PutEnvironmentResponse()))
+    )
     if is_early:
         event.set()
         await task
