@@ -3,18 +3,20 @@ engines."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from unittest.mock import patch
 
 import pytest
-from tests.unit.engine.test_conductor import CHAIN, NOOP, Rig, Start
+from tests.unit.engine.test_conductor import CHAIN, NOOP, Rig, Start, answer
 
 from dalsegno.engine import timers
+from dalsegno.engine.batches import claims
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.engine.executors import dispatcher
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.engine.timers import Poll, Timers
-from dalsegno.store.memory import MemoryStore
+from dalsegno.store.memory import MemoryStore, MemoryTransaction
 from dalsegno.store.records import NewMessage
 from dalsegno.store.store import StoreConflict
 from dalsegno.workflow.events import PauseRequested
@@ -239,3 +241,23 @@ def test_a_living_engine_that_delivers_nothing_is_helped(store: MemoryStore) -> 
         transaction.add_messages([message("m1", now_s - 1.0), message("m2", now_s - 60.0)], still.number)
     other.poll()
     assert other.delivered == ["m2"]
+
+
+def test_few_journals_are_read_for_what_a_batch_has_no_time_to_step(store: MemoryStore) -> None:
+    """A batch that meets many executions of another engine reads the journals of some at a time: those that it leaves
+    would be read again by each batch after it."""
+    gone, one = Life(store, 100), Life(store, 100)
+    for _ in range(50):
+        gone.start()
+    reports = [answer(run) for run in gone.rig.sent]
+    read: list[int] = []
+    plain_journals = MemoryTransaction.plain_journals
+
+    def count(transaction: MemoryTransaction, first_sequences: Mapping[str, int]) -> dict[str, list[str]]:
+        read.append(len(first_sequences))
+        return plain_journals(transaction, first_sequences)
+
+    with patch.object(MemoryTransaction, "plain_journals", count):
+        one.rig.carry_out(*reports)
+    assert max(read) <= claims.LOADED_TOGETHER
+    assert sum(read) == len(reports)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 
 from dalsegno.engine.batches.cache import Copy, ExecutionCache
@@ -18,6 +19,9 @@ Recorded = AnyChange | Consolidated
 
 SMALL_REVISION = 100
 """Executions with at most so many changes are loaded together."""
+
+LOADED_TOGETHER = 20
+"""How many at most. A batch that takes over hundreds from another engine has time to step some of them only."""
 
 
 class Claims:
@@ -36,7 +40,9 @@ class Claims:
         self._transaction, self._cache, self._step_note = transaction, cache, step_note
         self._last_resort = last_resort
         self._first_sequences: dict[str, int] = {}
-        self._small_journals: dict[str, list[str] | None] = {}
+        self._small_journals: dict[str, list[str]] = {}
+        self._asked: set[str] = set()
+        """The executions whose small journals were asked for."""
 
     def add(self, execution_ids: Collection[str]) -> None:
         """Lock these executions for other engines until the transaction ends."""
@@ -71,16 +77,19 @@ class Claims:
 
     def _small_journal(self, execution_id: str) -> list[str] | None:
         """Return the journal, as stored, of a small execution that is not in memory; None: it is loaded by itself.
-        Those of a whole batch are read by one query, as many delegates are completed at once."""
-        if self.revisions[execution_id] > SMALL_REVISION:
+        Those of a batch are read by few queries, as many delegates are completed at once."""
+        if self.revisions[execution_id] > SMALL_REVISION or execution_id in self._cache:
             return None
-        journals = self._small_journals
-        if execution_id not in journals and not self.deaths:
-            asked = {
-                each: self._first_sequences[each]
+        if execution_id not in self._asked and not self.deaths:
+            others = (
+                each
                 for each, revision in self.revisions.items()
-                if revision <= SMALL_REVISION and each not in journals and each not in self._cache
-            }
-            found = self._transaction.plain_journals(asked) if len(asked) > 1 else {}
-            journals.update((each, found.get(each)) for each in asked)
-        return journals.pop(execution_id, None)
+                if revision <= SMALL_REVISION and each not in self._asked and each not in self._cache
+            )
+            self._asked.add(execution_id)
+            ids = [execution_id, *itertools.islice(others, LOADED_TOGETHER - 1)]
+            self._asked.update(ids)
+            if len(ids) > 1:
+                first_sequences = {each: self._first_sequences[each] for each in ids}
+                self._small_journals.update(self._transaction.plain_journals(first_sequences))
+        return self._small_journals.pop(execution_id, None)
