@@ -3,6 +3,7 @@ engines."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from unittest.mock import patch
 
@@ -10,8 +11,11 @@ import pytest
 from tests.unit.engine.test_conductor import CHAIN, NOOP, Rig, Start, answer
 
 from dalsegno.engine import timers
-from dalsegno.engine.batches import claims
+from dalsegno.engine.batches import claims, conductor
 from dalsegno.engine.batches.batch import Batch
+from dalsegno.engine.batches.cache import Copy
+from dalsegno.engine.batches.claims import Claims
+from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.engine.executors import dispatcher
 from dalsegno.engine.executors.streams import ExecutorStream
@@ -241,6 +245,30 @@ def test_a_living_engine_that_delivers_nothing_is_helped(store: MemoryStore) -> 
         transaction.add_messages([message("m1", now_s - 1.0), message("m2", now_s - 60.0)], still.number)
     other.poll()
     assert other.delivered == ["m2"]
+
+
+def test_works_of_executions_to_be_loaded_are_not_slow(store: MemoryStore) -> None:
+    """An engine that takes over executions of another one goes on with its batch while it loads them."""
+    gone, one = Life(store, 100), Life(store, 100)
+    for _ in range(3):
+        gone.start()
+    reports = [answer(run) for run in gone.rig.sent]
+    load = Claims._load
+
+    def load_slowly(claimed: Claims, execution_id: str) -> Copy:
+        began_s = time.thread_time()
+        while time.thread_time() - began_s < 0.15:
+            pass
+        return load(claimed, execution_id)
+
+    with (
+        patch.object(Claims, "_load", load_slowly),
+        patch.object(conductor, "SLOW_WORK_S", 0.1),
+        patch.object(conductor, "SLOW_MAX_S", 0.0),
+    ):
+        (result,) = one.rig.conductor.carry_out(reports)
+    assert isinstance(result, Committed)
+    assert not result.left
 
 
 def test_few_journals_are_read_for_what_a_batch_has_no_time_to_step(store: MemoryStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Collection
 
 from dalsegno.engine.batches.cache import Copy, ExecutionCache
@@ -37,6 +38,8 @@ class Claims:
         """The stored revisions of those that existed before the batch."""
         self.deaths: dict[str, int] = {}
         """The number of deaths of those in whose steps engines died."""
+        self.loading_s = 0.0
+        """How much processor time loading has taken."""
         self._transaction, self._cache, self._step_note = transaction, cache, step_note
         self._last_resort = last_resort
         self._first_sequences: dict[str, int] = {}
@@ -58,6 +61,13 @@ class Claims:
 
         As a last resort, it is loaded without its definition and without the copy: they may be what is wrong.
         """
+        began_s = time.thread_time()
+        try:
+            return self._load(execution_id)
+        finally:
+            self.loading_s += time.thread_time() - began_s
+
+    def _load(self, execution_id: str) -> Copy:
         if not self._last_resort:
             revision = self.revisions[execution_id]
             if (copy := self._cache.find(execution_id, revision)) is not None:
