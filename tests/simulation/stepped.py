@@ -12,8 +12,7 @@ from typing import Any
 
 from dalsegno.engine import clock, pulse, service
 from dalsegno.engine.batches import conductor, durations, outbox
-from dalsegno.engine.desk import library
-from dalsegno.engine.desk import server as desk
+from dalsegno.engine.desk import later, library
 from dalsegno.engine.executors import tokens
 
 
@@ -173,7 +172,7 @@ def substituted(timeline: Timeline, chance: random.Random, others: dict[tuple[An
     given: dict[tuple[Any, str], Any] = {(module, "time"): timeline for module in (clock, conductor, durations, pulse)}
     source = _Random(chance)
     given.update({(module, "os"): source for module in (outbox, conductor)})
-    given.update({(module, "uuid"): source for module in (library, desk, service)})
+    given.update({(module, "uuid"): source for module in (later, library, service)})
     given[tokens, "secrets"] = source
     given.update(others)
     before = {place: getattr(*place) for place in given}
