@@ -35,6 +35,8 @@ class People:
         """The executions that were started or forked: request id to execution id."""
         self.begun: dict[str, str] = {}
         """Those that were started: each by a request of its own."""
+        self.to_delete: set[str] = set()
+        """What they have asked to delete. A request may be refused, and a copy of it that arrives later carried out."""
         self.deleted: set[str] = set()
         self.answers: dict[str, bytes] = {}
         self.refusals: dict[str, int] = {}
@@ -323,4 +325,7 @@ class People:
         self.ask(cancel_execution=request)
 
     def _delete(self, queries: Queries, execution_id: str) -> None:
-        self.ask(delete_execution=executions.DeleteExecutionRequest(execution_id=execution_id, dry_run=self._tries()))
+        request = executions.DeleteExecutionRequest(execution_id=execution_id, dry_run=self._tries())
+        if not request.dry_run:
+            self.to_delete.add(execution_id)
+        self.ask(delete_execution=request)

@@ -104,7 +104,9 @@ class Settled:
         roots = {row.id for row in rows if not row.parent_id and row.workflow}
         wanted = set(people.started.values()) - people.deleted
         there = {row.id for row in rows}
-        yield from (f"execution {each} was started, and is not there" for each in sorted(wanted - there))
+        yield from (
+            f"execution {each} was started, and is not there" for each in sorted(wanted - there - people.to_delete)
+        )
         yield from (f"execution {each} was started by nobody" for each in sorted(roots - wanted - people.deleted))
         if len(set(people.begun.values())) < len(people.begun):
             yield "two requests have started the same execution"
