@@ -12,7 +12,14 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "mutations"
 ROOT = Path(__file__).parents[2]
 
-FOUND_BY = {"apply-twice": 0, "credit-lost": 15, "forget-leases": 20}
+FOUND_BY = {
+    "apply-twice": 0,
+    "credit-lost": 15,
+    "forget-leases": 20,
+    "nobody-asks": 2,
+    "send-before-commit": 0,
+    "skip-claim": 22,
+}
 """The first seed that found each, when it was last looked for. It is tried first, to save time."""
 
 
