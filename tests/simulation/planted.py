@@ -16,6 +16,8 @@ FOUND_BY = {
     "apply-twice": 0,
     "credit-lost": 15,
     "forget-leases": 20,
+    "hello-for-all-engines": 16,
+    "messages-not-adopted": 0,
     "nobody-asks": 2,
     "send-before-commit": 0,
     "skip-claim": 22,
