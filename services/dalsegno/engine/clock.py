@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,6 +106,11 @@ class Clock:
     def is_stale(self) -> bool:
         """Whether it is time to compare it with the store's clock."""
         return self._measured_s is None or self._steady() - self._measured_s >= MEASURE_EVERY_S
+
+    def forget_measure(self) -> None:
+        """Compare with the store's clock before anything else is stored: another engine has found that it was set."""
+        if self._measured_s is not None:
+            self._measured_s = -math.inf
 
     def is_note_due(self, at_s: float) -> bool:
         """Return whether a transaction that stores something at this time must also store the time."""

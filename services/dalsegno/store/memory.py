@@ -398,9 +398,9 @@ class MemoryTransaction(MemoryDiscards):
         alive = {row.session_id for row in self._snapshot.sessions()}
         return self.held_attempts([each for each in self.tables.held if each not in alive])[:limit]
 
-    def holds_engine(self, number: int) -> bool:
+    def hold_engine(self, number: int) -> float | None:
         row = self.tables.engines.get(number)
-        return row is not None and not row.ended
+        return None if row is None or row.ended else self.tables.clock.shift_s
 
     def put_engine(self, row: EngineRow) -> None:
         """Store the row of an engine."""

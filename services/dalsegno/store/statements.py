@@ -110,7 +110,7 @@ class Statements:
         # The weakest lock that excludes `lock_engine`: whoever ends an engine waits for its transaction, and the next
         # one finds that it has ended. The engine may renew its row meanwhile.
         share = "" if self._is_sqlite else " FOR KEY SHARE"
-        self.engine_holds = f"SELECT NOT ended FROM engines WHERE number = {mark}{share}"
+        self.hold_engine = f"SELECT (SELECT shift_s FROM clock) FROM engines WHERE number = {mark} AND NOT ended{share}"
         self.renew_engine = (
             f"UPDATE engines SET beats = beats + 1, patience_s = {mark} WHERE number = {mark} AND NOT ended"
         )

@@ -423,8 +423,9 @@ class Transaction(Protocol):
         them."""
         ...
 
-    def holds_engine(self, number: int) -> bool:
-        """Return whether the engine has not ended. Nobody ends it until this transaction ends."""
+    def hold_engine(self, number: int) -> float | None:
+        """Keep anybody from ending the engine until this transaction ends. Return what engines add to the store's time
+        now, in seconds; None: the engine has ended."""
         ...
 
     def keepers(self) -> set[int]:

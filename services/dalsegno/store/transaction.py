@@ -198,10 +198,10 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
         self._cursor.execute(self._statements.abandoned_attempts, (limit,))
         return [HeldAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
 
-    def holds_engine(self, number: int) -> bool:
-        self._cursor.execute(self._statements.engine_holds, (number,))
+    def hold_engine(self, number: int) -> float | None:
+        self._cursor.execute(self._statements.hold_engine, (number,))
         row = self._cursor.fetchone()
-        return row is not None and bool(row[0])
+        return None if row is None else float(row[0] or 0.0)
 
     def keepers(self) -> set[int]:
         self._cursor.execute(self._statements.keepers)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
+from tests.unit.engine.test_conductor import Rig, Start
 
+from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.clock import NOTE_EVERY_S, NOTE_IDLE_S, STEP_S, Clock, choose_steady
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.store import Transaction
@@ -227,6 +229,27 @@ def test_an_engine_that_starts_just_after_a_step_waits_for_the_others(
     assert 0 < len(waits) <= 11
     assert two.now_s() == pytest.approx(one.now_s())
     assert world.shift_s == -step_s
+
+
+def test_an_engine_that_began_with_a_time_of_its_own_stores_nothing_by_it(world: World) -> None:
+    """It starts while the clock is set and the others stand still, so that it takes the jump for a long stop. As soon
+    as they have seen the jump it counts as they do: a timer would be due hours late."""
+    rig = Rig(world.store, engine=world.store.register_engine("late", "", is_alone=False))
+    rig.define()
+    running = world.engine(is_shared=True)
+    world.set_by_s = HOURS_S
+    late = rig.conductor.clock = world.engine(booted_s=1.0)
+    assert late.now_s() - running.now_s() == pytest.approx(HOURS_S)
+    world.passed_s += 0.2
+    running.measure(world.store)
+    start = Start(1)
+    (result,) = rig.carry_out(start)
+    assert isinstance(result, Committed)
+    assert late.now_s() == pytest.approx(running.now_s())
+    with world.store.read() as queries:
+        row = queries.execution(start.execution_id)
+    assert row is not None
+    assert row.created_s == pytest.approx(running.now_s())
 
 
 def test_the_first_engine_of_several_does_not_wait_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -460,10 +460,17 @@ class Conductor:
         )
 
     def _check(self, transaction: Transaction) -> None:
-        """Raise StoreUnreachable if another engine has ended this one: whatever it had may be another one's now."""
-        if self._engine and not transaction.holds_engine(self._engine):
+        """Raise StoreUnreachable if another engine has ended this one: whatever it had may be another one's now. Raise
+        StoreConflict if others count another time since they have seen that the store's clock was set."""
+        if not self._engine:
+            return
+        shift_s = transaction.hold_engine(self._engine)
+        if shift_s is None:
             self._has_ended = True
             raise StoreUnreachable("another engine has ended this one")
+        if shift_s != self.clock.shift_s:
+            self.clock.forget_measure()
+            raise StoreConflict("the store's clock was set")
 
     def _note(self, batch: Batch, works: Sequence[Work]) -> bool:
         """Store the time of a batch that may have stored something, once a second. Return whether it was stored."""
