@@ -143,8 +143,8 @@ class Cluster:
             self._connect(life.store)
 
     def set_share(self, name: str, share: float) -> None:
-        """Set how often something is slow; negative: as usual."""
-        if name == "messages":
+        """Set how often something is slow; negative: as usual. After the faults no message is slow."""
+        if name == "messages" and not self.is_calm:
             self.network.slow_share = 0.03 if share < 0 else share
         self._shares[name] = share
 
