@@ -310,7 +310,7 @@ class Cluster:
 
     def is_at_rest(self) -> bool:
         """Return whether nothing is left to be done."""
-        if self.people.open or any(each.running or each.outbox or each.is_away for each in self.executors):
+        if self.people.open or not all(each.is_at_rest for each in self.executors):
             return False
         lives = self.alive()
         settled = Settled(self.store)

@@ -335,6 +335,11 @@ class ScriptedExecutor:
         """Its streams."""
         return list(self._links.values())
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it is there, has nothing to do or to report, and opens no stream: each has got its Welcome."""
+        return not (self.running or self.outbox or self.is_away) and all(each.engine_id for each in self.links)
+
     def part(self, link: Link, away_s: float) -> None:
         """A stream breaks, and cannot be opened again for a while."""
         self._parted[link.address] = self._network.timeline.now_s + away_s
