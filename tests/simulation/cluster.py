@@ -274,7 +274,7 @@ class Cluster:
         for executor in self.executors:
             executor.is_calm = True
             executor.forgets_acks = 0.0
-            executor.frozen_until_s = 0.0
+            executor.thaw()
 
     def settle(self) -> bool:
         """Let time pass until everything is at rest. Return whether it is."""

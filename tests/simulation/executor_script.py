@@ -76,7 +76,9 @@ class ScriptedExecutor:
         """Whether everything succeeds now."""
         self.forgets_acks = 0.0
         """The share of acknowledgements that it does not see, so that it answers twice."""
-        self.frozen_until_s = 0.0
+        self._frozen_until_s = 0.0
+        self._postponed: list[Callable[[], object]] = []
+        """What has come while it stands still, in order."""
         self.is_away = False
         self.duration_s: Callable[[], float] = lambda: 0.01
         self.delegated: Callable[[Key], None] = lambda key: None
@@ -111,8 +113,8 @@ class ScriptedExecutor:
 
         def happen() -> None:
             if session_id == self.session_id and not self.is_away:
-                if self.frozen_until_s > self._network.timeline.now_s:
-                    self._network.timeline.at(self.frozen_until_s, happen)
+                if self._is_frozen:
+                    self._postponed.append(happen)
                 else:
                     happening()
 
@@ -174,10 +176,8 @@ class ScriptedExecutor:
         session_id = self.session_id
         if self.is_away or self._links.get(link.address) is not link:
             return
-        if self.frozen_until_s > self._network.timeline.now_s:  # the messages wait in their order
-            self._network.timeline.at(
-                self.frozen_until_s, lambda: self.take(link, message) if session_id == self.session_id else None
-            )
+        if self._is_frozen:  # the messages wait in their order
+            self._postponed.append(lambda: self.take(link, message) if session_id == self.session_id else None)
             return
         match message.WhichOneof("message"):
             case "welcome":
@@ -340,6 +340,10 @@ class ScriptedExecutor:
         """Whether it is there, has nothing to do or to report, and opens no stream: each has got its Welcome."""
         return not (self.running or self.outbox or self.is_away) and all(each.engine_id for each in self.links)
 
+    @property
+    def _is_frozen(self) -> bool:
+        return self._frozen_until_s > self._network.timeline.now_s
+
     def part(self, link: Link, away_s: float) -> None:
         """A stream breaks, and cannot be opened again for a while."""
         self._parted[link.address] = self._network.timeline.now_s + away_s
@@ -347,7 +351,16 @@ class ScriptedExecutor:
 
     def freeze(self, duration_s: float) -> None:
         """It stands still for a while."""
-        self.frozen_until_s = max(self.frozen_until_s, self._network.timeline.now_s + duration_s)
+        timeline = self._network.timeline
+        self._frozen_until_s = max(self._frozen_until_s, timeline.now_s + duration_s)
+        timeline.at(self._frozen_until_s, lambda: None if self._is_frozen else self.thaw())
+
+    def thaw(self) -> None:
+        """It goes on, with what has come meanwhile."""
+        self._frozen_until_s = 0.0
+        postponed, self._postponed = self._postponed, []
+        for happening in postponed:
+            happening()
 
     def restart(self, after_s: float) -> None:
         """Its process dies, and a new one begins after a while."""
