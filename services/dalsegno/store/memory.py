@@ -419,9 +419,6 @@ class MemoryTransaction(MemoryDiscards):
             self.tables = self.tables._replace(engines=self.tables.engines.delete(number))
         return len(gone)
 
-    def lock_sessions(self, session_ids: Collection[str]) -> None:
-        pass  # a write transaction has the whole store
-
     def save_session(self, session: SessionRow) -> None:
         kept = replace(session, labels=dict(session.labels), actions=dict(session.actions))
         self.tables = self.tables._replace(sessions=self.tables.sessions.set(session.session_id, kept))

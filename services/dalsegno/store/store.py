@@ -437,10 +437,6 @@ class Transaction(Protocol):
         """Delete the rows of ended engines that no executor has anything of. Return how many."""
         ...
 
-    def lock_sessions(self, session_ids: Collection[str]) -> None:
-        """Lock those of these rows that exist, in the order of their ids, until the transaction ends."""
-        ...
-
     def save_session(self, session: SessionRow) -> None:
         """Store a session, new or known."""
         ...

@@ -211,10 +211,6 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
         self._cursor.execute(self._statements.prune_engines)
         return int(self._cursor.rowcount)
 
-    def lock_sessions(self, session_ids: Collection[str]) -> None:
-        ids = sa.select(SESSIONS.c.session_id).where(SESSIONS.c.session_id.in_(session_ids))
-        self._connection.execute(ids.order_by(SESSIONS.c.session_id).with_for_update())
-
     def save_session(self, session: SessionRow) -> None:
         values = {
             "session_id": session.session_id,

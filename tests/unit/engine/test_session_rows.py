@@ -29,9 +29,8 @@ def row(session_id: str) -> SessionRow:
     return SessionRow(session_id, "executor-1", "engine-1", 10.0)
 
 
-def test_rows_that_it_waits_for_are_locked_in_order_before_any_is_written() -> None:
-    """The lock is the first statement, and leaves out what is only renewed, which waits for nobody; a session that is
-    opened again after its end is open."""
+def test_rows_that_it_waits_for_are_written_in_order() -> None:
+    """What is only renewed, which waits for nobody, comes last; a session that opens again after its end is open."""
     rows, noted = SessionRows(), Noted()
     rows.renew({"d", "b"}, 1.0, 2.0)
     rows.end(["c", "a"])
@@ -39,11 +38,10 @@ def test_rows_that_it_waits_for_are_locked_in_order_before_any_is_written() -> N
     rows.save(row("a"))
     rows.write(noted)
     assert noted.calls == [
-        ("lock_sessions", {"a", "c", "e"}),
-        ("renew_sessions", {"b", "d"}),
         ("save_session", row("a")),
+        ("end_sessions", ["c"]),
         ("save_session", row("e")),
-        ("end_sessions", {"c"}),
+        ("renew_sessions", {"b", "d"}),
     ]
 
 

@@ -37,11 +37,11 @@ class SessionRows:
 
     def write(self, transaction: Transaction) -> None:
         """Write them. Nothing else may be locked after this."""
-        if written := self._saved.keys() | self._ended:
-            transaction.lock_sessions(written)
-        if self._renewed:  # waits for nobody
+        # One after the other: new rows cannot be locked before, and another engine may be adding the same ones.
+        for session_id in sorted(self._saved.keys() | self._ended):
+            if session_id in self._saved:
+                transaction.save_session(self._saved[session_id])
+            else:
+                transaction.end_sessions([session_id])
+        if self._renewed:  # waits for nobody, and comes last, since nobody shall wait for it in another order
             transaction.renew_sessions(self._renewed, self._heard_s, self._lease_until_s)
-        for _, session in sorted(self._saved.items()):
-            transaction.save_session(session)
-        if self._ended:
-            transaction.end_sessions(self._ended)
