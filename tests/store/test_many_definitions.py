@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
@@ -25,6 +26,7 @@ def members(seed: str) -> list[StoredMember]:
     ]
 
 
+@pytest.mark.long("thousands of definitions")
 def test_each_of_many_definitions_has_its_next_version(store: Store) -> None:
     """Two documents with the same 1,000 workflows and 1,000 actions of the same names: versions 1 and 2 of each."""
     with store.write() as transaction:

@@ -37,6 +37,7 @@ def unfit(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
     return path, "malformed"
 
 
+@pytest.mark.long("starts services")
 @pytest.mark.parametrize("service", ["engine", "api"])
 def test_a_service_says_it_in_one_sentence(unfit: tuple[Path, str], service: str) -> None:
     """A text, a damaged database and one of a newer version: one line that says so at once, and no traceback."""

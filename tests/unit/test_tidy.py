@@ -143,8 +143,8 @@ def test_tests_state_their_claim() -> None:
 
 
 def test_marked_tests_say_why() -> None:
-    """A test that does not decide (xfail) or runs by itself (alone) gives a reason."""
-    marks = {"pytest.mark.xfail": "reason=", "pytest.mark.alone": "("}
+    """A test that does not decide (xfail), runs by itself (alone) or on one Python (long) gives a reason."""
+    marks = {"pytest.mark.xfail": "reason=", "pytest.mark.alone": "(", "pytest.mark.long": "("}
     assert [
         f"{show(path, number)} {line.strip()}"
         for path in SOURCES

@@ -41,6 +41,7 @@ def text_of(size: int) -> str:
     return json.dumps({"word": "x" * (size - len('{"word":""}'))}, separators=(",", ":"))
 
 
+@pytest.mark.long("values of megabytes")
 async def test_24_pauses_at_once_of_executions_with_3_mb_of_input_are_answered(front: Front) -> None:
     """Answers that several callers wait for are cut by their own size: all 24 are OK, each with its input."""
     await front.define(TEXT)
@@ -117,6 +118,7 @@ async def test_the_result_of_many_items_is_left_out_where_it_is_too_large(front:
     assert page.ByteSize() <= MESSAGE_BYTES_MAX
 
 
+@pytest.mark.long("values of megabytes")
 async def test_a_watcher_gets_no_message_that_is_too_large(front: Front) -> None:
     """A snapshot with 4,000,000 bytes of input, and changes with long reasons, come in messages within the limit."""
     await front.define(TEXT)

@@ -263,6 +263,7 @@ def _shape(value: object) -> object:
     return [type(value), *(_shape(part) for part in made[1:3])]
 
 
+@pytest.mark.long("all recorded definitions, each several times")
 @pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 def test_the_keys_change_nothing_else() -> None:
     """C3: every recorded definition compiles to the same without and with a checkpoint at every task, but for the

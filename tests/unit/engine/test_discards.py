@@ -182,6 +182,7 @@ def test_an_endless_execution_does_not_grow(polled: Polled) -> None:
     assert list(check(polled.store)) == []
 
 
+@pytest.mark.long("thousands of tasks")
 def test_what_was_discarded_does_not_count_for_the_limit(polled: Polled) -> None:
     """An execution publishes more in all than an execution may have at once, and goes on."""
     polled.size = 3_000_000

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from tests.unit.executor_check.toy import Toy
 
 from dalsegno.executor_check import checks
@@ -125,6 +126,7 @@ async def test_an_executor_that_keeps_the_contract_passes() -> None:
     } == {}
 
 
+@pytest.mark.long("waits for many executors")
 async def test_each_broken_rule_is_found() -> None:
     """The check of the rule fails, and says what was expected and what came."""
     all_played = await play_all_pairs(FAULTS)

@@ -106,6 +106,7 @@ def test_what_is_not_ours_is_only_told(tmp_path: Path) -> None:
     assert narrow(tmp_path, FOLDER_MODE) == ""
 
 
+@pytest.mark.long("starts services")
 @pytest.mark.parametrize("kind", ["same", "symbolic link", "link to the folder", "hard link", "relative"])
 def test_lock_holds_by_any_name(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second engine is refused by whatever name it opens the file, until the first one has ended."""

@@ -235,6 +235,7 @@ SETTINGS = settings(
 )
 
 
+@pytest.mark.long("random executions")
 @pytest.mark.timeout(0 if EXAMPLES else 120)
 @pytest.mark.parametrize("write", [mistral, orquesta])
 @SETTINGS

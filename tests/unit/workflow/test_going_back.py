@@ -134,6 +134,7 @@ class Wind(Weather):
         self.world.check_journals()
 
 
+@pytest.mark.long("random executions")
 @pytest.mark.timeout(0 if EXAMPLES else 120)
 @settings(
     max_examples=EXAMPLES or 150,

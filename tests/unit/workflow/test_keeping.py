@@ -20,6 +20,7 @@ from dalsegno.workflow.journal import replay
 from dalsegno.workflow.value import Value
 
 
+@pytest.mark.long("random executions")
 @pytest.mark.timeout(0 if EXAMPLES else 120)
 @settings(
     max_examples=EXAMPLES or 120,

@@ -242,6 +242,7 @@ SETTINGS = settings(
 )
 
 
+@pytest.mark.long("random executions")
 @pytest.mark.timeout(0 if EXAMPLES else 120)
 @SETTINGS
 @given(orquesta_documents(), st.integers(0, 60), st.integers(0, 1_000_000))
@@ -252,6 +253,7 @@ def test_operations_never_break_an_orquesta_execution(texts: tuple[str, str], le
     _play(OrquestaOperators(*texts), length, seed)
 
 
+@pytest.mark.long("random executions")
 @pytest.mark.timeout(0 if EXAMPLES else 120)
 @SETTINGS
 @given(documents(), st.integers(0, 60), st.integers(0, 1_000_000))

@@ -291,6 +291,7 @@ def _may_count_now(execution: Execution, event: Event) -> bool:
     return False
 
 
+@pytest.mark.long("random executions")
 @pytest.mark.timeout(0 if EXAMPLES else 120)
 @settings(
     max_examples=EXAMPLES or 150,

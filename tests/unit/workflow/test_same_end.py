@@ -35,6 +35,7 @@ def outcome(execution: Execution) -> tuple[object, ...]:
     return str(execution.state), output
 
 
+@pytest.mark.long("random executions")
 @pytest.mark.timeout(0 if EXAMPLES else 120)
 @settings(
     max_examples=EXAMPLES or 100,
@@ -63,6 +64,7 @@ def test_every_entry_leads_to_the_same_end(marked: tuple[list[str], dict[str, An
         world.check_journals()
 
 
+@pytest.mark.long("random executions")
 @pytest.mark.timeout(0 if EXAMPLES else 120)
 @settings(
     max_examples=EXAMPLES or 100,

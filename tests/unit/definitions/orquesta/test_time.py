@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from dalsegno.definitions.document import read
 
 TASK = """
@@ -20,6 +22,7 @@ CPU_MAX_S = 15.0
 """Of the processor, and three times what it takes on the slow machine that it was written on; it was 30."""
 
 
+@pytest.mark.long("definitions of megabytes")
 def test_large_definitions_take_time_in_proportion() -> None:
     """1.4 MB with 25,000 expressions of Jinja, all different: more than any cache keeps."""
     tasks = "".join(TASK.format(n=n, next=n + 1) for n in range(5_000))
