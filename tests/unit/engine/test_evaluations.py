@@ -14,6 +14,7 @@ from tests.integration.engines import ScriptedExecutor, done
 from tests.unit.definitions.long_texts import mistral
 from tests.unit.engine.conftest import Desk
 
+from dalsegno.engine.desk import server
 from dalsegno.store.filters import Filter, Term
 from dalsegno.v1 import engine_service_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
@@ -241,11 +242,14 @@ async def test_an_answer_that_takes_longer_holds_up_no_others(desk: Desk) -> Non
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_a_quick_write_does_not_wait_for_slow_ones_that_travel_with_it(desk: Desk) -> None:
+async def test_a_quick_write_does_not_wait_for_slow_ones_that_travel_with_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A long definition is compiled meanwhile: its answer is asked for apart, or comes with the others if the caller
     asks for nothing apart."""
+    monkeypatch.setattr(server, "TOGETHER_S", 0.0)
     await desk.create(WORKFLOWS)
-    create = workflows.CreateDefinitionsRequest(text=mistral(200_000))
+    create = workflows.CreateDefinitionsRequest(text=mistral(50_000))
     start = executions.StartExecutionRequest(workflow="quick")
     writes = [
         engine_service_pb2.SubmitRequest(actor="tester", create_definitions=create, takes_later=True),
