@@ -144,14 +144,20 @@ class Polled:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def polled(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Polled]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store, in memory and on disk."""
+    opened: Store = FragileStore() if request.param == "memory" else open_store(f"sqlite:///{tmp_path}/store.db")
+    opened.upgrade()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def polled(store: Store) -> Polled:
     """The poller over a store."""
-    store: Store = FragileStore() if request.param == "memory" else open_store(f"sqlite:///{tmp_path}/store.db")
-    store.upgrade()
     poller = Polled(store)
     poller.begin()
-    yield poller
-    store.close()
+    return poller
 
 
 @contextmanager
@@ -411,11 +417,8 @@ class Tell(Work):
         batch.answers.give(Answer(self.action, action))
 
 
-@pytest.mark.parametrize("is_on_disk", [False, True])
-def test_who_ends_a_discarded_child_is_answered(tmp_path: Path, is_on_disk: bool) -> None:
+def test_who_ends_a_discarded_child_is_answered(store: Store) -> None:
     """A request after which a discarded child is at rest is carried out; only its answer shows the child."""
-    store: Store = open_store(f"sqlite:///{tmp_path / 'store.db'}") if is_on_disk else FragileStore()
-    store.upgrade()
     polled = Polled(store, text=BRANCHING)
     polled.begin()
     polled.rounds(1)
