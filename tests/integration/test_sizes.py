@@ -108,6 +108,7 @@ async def test_long_definitions_go_on_after_a_restart(system: System) -> None:
 
 
 # The last one: whatever is looked at after it takes the longer.
+@pytest.mark.alone("measures how long others wait beside 200,000 items")
 async def test_wide_lists_let_others_go_on(system: System) -> None:
     """200 executions of 1,000 items each begin at once; a canary beside them never waits for all of them."""
     async with singing(lambda: canary_run(system)) as canary:
