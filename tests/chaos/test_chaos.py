@@ -17,8 +17,8 @@ from tests.postgres import NoPostgres
 
 pytestmark = [pytest.mark.xdist_group("chaos"), pytest.mark.timeout(600)]
 
-LASTS_S, KILLS_S = 50.0, 1.9
-"""With beginning, rest and check it is a minute, with 20 kills of each kind even if some find nothing to kill."""
+LASTS_S, KILLS_S = 60.0, 2.2
+"""A minute has 20 kills of each kind, even if some find nothing to kill."""
 
 
 def seed() -> str:
