@@ -5,10 +5,7 @@ What the database does is counted, too: its processor time, its statements and t
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import shutil
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,9 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import grpc
 import psycopg
-from tests.benchmarks.services import Client, Services, settle
+from tests.benchmarks.services import Client, Services, running
 from tests.ports import free_address, free_port
 from tests.postgres import Server, run_server
 
@@ -141,18 +137,7 @@ class Cluster(Services):
 
 @asynccontextmanager
 async def running_cluster(database: Database, engines: int, delay_ms: float) -> AsyncIterator[tuple[Cluster, Client]]:
-    """Services on an empty database. What stops a run is told with the ends of the logs."""
-    folder = Path(tempfile.mkdtemp(prefix="dalsegno-bench-"))
-    services = Cluster(folder, database, engines, delay_ms)
-    services.spawn()
-    client = services.open_client()
-    try:
-        await settle(services)
+    """Run services on an empty database."""
+    services = Cluster(Path(tempfile.mkdtemp(prefix="dalsegno-bench-")), database, engines, delay_ms)
+    async with running(services) as client:
         yield services, client
-    except (grpc.RpcError, RuntimeError, TimeoutError):
-        print(services.tell_logs(), file=sys.stderr)
-        raise
-    finally:
-        await client.close()
-        await asyncio.to_thread(services.stop)
-        shutil.rmtree(folder, ignore_errors=True)

@@ -262,22 +262,28 @@ SETTLED_S = 0.06
 
 
 @asynccontextmanager
-async def running_services() -> AsyncIterator[tuple[Services, Client]]:
-    """Services in a folder that is gone afterwards. What stops a run is told with the ends of the logs."""
-    folder = Path(tempfile.mkdtemp(prefix="dalsegno-bench-"))
-    services = Services(folder)
+async def running(services: Services) -> AsyncIterator[Client]:
+    """Run services whose folder is deleted afterwards. If something ends the run, print the ends of the logs."""
     services.spawn()
     client = services.open_client()
     try:
         await settle(services)
-        yield services, client
+        yield client
     except (grpc.RpcError, RuntimeError, TimeoutError):
         print(services.tell_logs(), file=sys.stderr)
         raise
     finally:
         await client.close()
         await asyncio.to_thread(services.stop)
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(services.folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def running_services() -> AsyncIterator[tuple[Services, Client]]:
+    """Run one engine, executor and api on SQLite."""
+    services = Services(Path(tempfile.mkdtemp(prefix="dalsegno-bench-")))
+    async with running(services) as client:
+        yield services, client
 
 
 def _inputs(items: Mapping[int, Mapping[str, object] | None]) -> dict[int, str]:
