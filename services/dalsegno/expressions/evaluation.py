@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from dalsegno.expressions.budget import STEPS_HERE, Budget, BudgetHere, NeedsPool
 from dalsegno.expressions.language import Language
-from dalsegno.expressions.pool_client import Attempt, attempt_before, evaluate_in_pool, keep_attempt
+from dalsegno.expressions.pool_client import Overrun, evaluate_in_pool, keep_overrun, overrun_before
 from dalsegno.workflow.scope import EvaluationError, Scope
 
 COMPILED_MAX = 2_048
@@ -61,22 +61,22 @@ class Source(ABC):
         left = scope.steps_left if self.is_bounded else 0
         steps = left if left < STEPS_HERE else STEPS_HERE
         if steps > self.cost:
-            attempt = attempt_before(self.text, place, left)
-            if attempt is None:
+            overrun = overrun_before(self.text, place, left)
+            if overrun is None:
                 budget = BudgetHere(place, steps - self.cost)
                 try:
                     return self.value(scope, budget)
                 except (NeedsPool, RecursionError):
-                    attempt = Attempt(steps - budget.steps, is_moved=steps == STEPS_HERE)
-                    keep_attempt(self.text, place, left, attempt)
+                    overrun = Overrun(steps - budget.steps, is_moved=steps == STEPS_HERE)
+                    keep_overrun(self.text, place, left, overrun)
                 except MemoryError:
                     raise
                 except Exception as error:
                     raise self.failure(error) from None
                 finally:
-                    if attempt is None:
+                    if overrun is None:
                         scope.spend(steps - budget.steps)
-            scope.spend(attempt.steps, is_moved=attempt.is_moved)
+            scope.spend(overrun.steps, is_moved=overrun.is_moved)
         return evaluate_in_pool(self.notation, self.text, scope, place, self.language.name)
 
     def evaluate_here(self, scope: Scope, place: str) -> object:

@@ -20,7 +20,7 @@ from dalsegno.workflow.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Overrun:
     """An evaluation in this process that exceeded its budget, so that the value comes from the pool."""
 
     steps: int
@@ -36,11 +36,11 @@ the same each time that the event is stepped."""
 class Evaluator(Protocol):
     """Runs jobs for a thread."""
 
-    attempts: Mapping[Moment, Attempt]
-    """The attempts that were in vain when the event was stepped before."""
+    overruns: Mapping[Moment, Overrun]
+    """Those of the event when it was stepped before."""
 
-    def keep_attempt(self, moment: Moment, attempt: Attempt) -> None:
-        """Keep an attempt for when the event is stepped again."""
+    def keep_overrun(self, moment: Moment, overrun: Overrun) -> None:
+        """Keep an overrun for when the event is stepped again."""
         ...
 
     def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
@@ -55,9 +55,9 @@ class Evaluator(Protocol):
 class Waiting:
     """An evaluator that waits for each value."""
 
-    attempts: Mapping[Moment, Attempt] = MappingProxyType({})
+    overruns: Mapping[Moment, Overrun] = MappingProxyType({})
 
-    def keep_attempt(self, moment: Moment, attempt: Attempt) -> None:
+    def keep_overrun(self, moment: Moment, overrun: Overrun) -> None:
         """Do nothing: nothing is evaluated twice."""
 
     def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
@@ -93,15 +93,15 @@ def wait_for(future: Future[Any]) -> None:
         _evaluator().wait(future)
 
 
-def attempt_before(text: str, place: str, steps_left: int) -> Attempt | None:
-    """Return the attempt of the same evaluation when its event was stepped before, if it was in vain."""
-    attempts = _evaluator().attempts
-    return attempts.get((text, place, steps_left)) if attempts else None
+def overrun_before(text: str, place: str, steps_left: int) -> Overrun | None:
+    """Return the overrun of the same evaluation when its event was stepped before; None: there was none."""
+    overruns = _evaluator().overruns
+    return overruns.get((text, place, steps_left)) if overruns else None
 
 
-def keep_attempt(text: str, place: str, steps_left: int, attempt: Attempt) -> None:
-    """Keep an attempt that was in vain, so that it is not made again when the event is stepped again."""
-    _evaluator().keep_attempt((text, place, steps_left), attempt)
+def keep_overrun(text: str, place: str, steps_left: int, overrun: Overrun) -> None:
+    """Keep an overrun, so that the pool is asked at once when the event is stepped again."""
+    _evaluator().keep_overrun((text, place, steps_left), overrun)
 
 
 def evaluate_in_pool(notation: str, text: str, scope: Scope, place: str, language: str) -> object:

@@ -14,7 +14,7 @@ from dalsegno.expressions.budget import STEPS_HERE, Budget, BudgetHere, NeedsPoo
 from dalsegno.expressions.compile import Expression, compile_template
 from dalsegno.expressions.evaluation import Source
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
-from dalsegno.expressions.pool_client import Attempt, Moment, Waiting
+from dalsegno.expressions.pool_client import Moment, Overrun, Waiting
 from dalsegno.expressions.yaql.evaluate import YaqlExpression
 from dalsegno.workflow.scope import EvaluationError, Scope, Suspended
 
@@ -347,11 +347,11 @@ class Remembering(Waiting):
     """The evaluator of a thread that steps an event again and again: it has no value at first."""
 
     def __init__(self) -> None:
-        self.attempts: dict[Moment, Attempt] = {}
+        self.overruns: dict[Moment, Overrun] = {}
         self.has_value = False
 
-    def keep_attempt(self, moment: Moment, attempt: Attempt) -> None:
-        self.attempts[moment] = attempt
+    def keep_overrun(self, moment: Moment, overrun: Overrun) -> None:
+        self.overruns[moment] = overrun
 
     def value(self, job: Evaluation | SchemaCheck, scope: Scope | None) -> object:
         if not self.has_value:

@@ -15,10 +15,10 @@ from types import MappingProxyType
 from dalsegno.engine.batches.evaluations import STALE_MAX, Evaluations
 from dalsegno.engine.batches.work import Work
 from dalsegno.expressions.pool.jobs import Evaluation, SchemaCheck
-from dalsegno.expressions.pool_client import POOL, Attempt, Moment
+from dalsegno.expressions.pool_client import POOL, Moment, Overrun
 from dalsegno.workflow.scope import Scope, Suspended
 
-NO_ATTEMPTS: Mapping[Moment, Attempt] = MappingProxyType({})
+NO_OVERRUNS: Mapping[Moment, Overrun] = MappingProxyType({})
 
 
 class WorkEvaluator:
@@ -28,7 +28,7 @@ class WorkEvaluator:
         """`on_ready` is called, from any thread, when all values that a work asked for exist."""
         self._on_ready = on_ready
         self._work: Work | None = None
-        self.attempts: Mapping[Moment, Attempt] = NO_ATTEMPTS
+        self.overruns: Mapping[Moment, Overrun] = NO_OVERRUNS
         """Those of the current work when it was carried out before."""
 
     def begin(self, work: Work) -> None:
@@ -36,17 +36,17 @@ class WorkEvaluator:
         self._work = work
         if work.evaluations is not None:
             work.evaluations.begin()
-            self.attempts = work.evaluations.attempts
+            self.overruns = work.evaluations.overruns
 
     def end(self) -> None:
         """End the current work."""
         self._work = None
-        self.attempts = NO_ATTEMPTS
+        self.overruns = NO_OVERRUNS
 
-    def keep_attempt(self, moment: Moment, attempt: Attempt) -> None:
-        """Keep an attempt for when the current work is carried out again."""
+    def keep_overrun(self, moment: Moment, overrun: Overrun) -> None:
+        """Keep an overrun for when the current work is carried out again."""
         if self._work is not None:
-            self._evaluations(self._work).attempts[moment] = attempt
+            self._evaluations(self._work).overruns[moment] = overrun
 
     def wait(self, future: Future[object]) -> None:
         """Make the current work, if there is one, wait for the future. Always raises Suspended."""

@@ -16,7 +16,7 @@ from typing import Any
 from dalsegno.expressions.pool.jobs import Evaluation, JobOutcome, Nothing, Question, SchemaCheck, Ticket, Unknown
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.expressions.pool.replies import Replies, ScopeAnswers
-from dalsegno.expressions.pool_client import Attempt, Moment
+from dalsegno.expressions.pool_client import Moment, Overrun
 from dalsegno.workflow.running.view import View
 from dalsegno.workflow.scope import EvaluationError, Scope, Suspended
 
@@ -118,8 +118,8 @@ class Evaluations:
         asked for exist."""
         self.stale_count = 0
         """The number of passes in which there were stale values."""
-        self.attempts: dict[Moment, Attempt] = {}
-        """What the engine tried to evaluate itself, in vain."""
+        self.overruns: dict[Moment, Overrun] = {}
+        """The evaluations that were too much for the engine."""
         self._pool = pool
         self._owner = owner
         self._on_ready = on_ready
