@@ -148,8 +148,8 @@ class Clock:
     def measure(self, store: Store, *, notes: bool = True) -> None:
         """Compare with the store's time, in a separate transaction, because the row may stay locked until its end.
 
-        `notes`: whether it stores the time, too; not when a batch follows that does: where commits take seconds, nobody
-        waits for two.
+        `notes`: whether it also stores the time. A batch that follows stores it itself: a commit may take seconds, and
+        its callers wait for one commit only.
         """
         if self._measured_s is None:
             self.begin(store)

@@ -460,8 +460,8 @@ class Conductor:
         )
 
     def _check(self, transaction: Transaction) -> None:
-        """Raise StoreUnreachable if another engine has ended this one: whatever it had may be another one's now. Raise
-        StoreConflict if others count another time since they have seen that the store's clock was set."""
+        """Check that this engine may write. Raise StoreUnreachable if another engine has ended it, since others may do
+        its work now. Raise StoreConflict if other engines have corrected the time since this one has compared it."""
         if not self._engine:
             return
         shift_s = transaction.hold_engine(self._engine)

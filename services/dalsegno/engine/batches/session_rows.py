@@ -37,11 +37,12 @@ class SessionRows:
 
     def write(self, transaction: Transaction) -> None:
         """Write them. Nothing else may be locked after this."""
-        # One after the other: new rows cannot be locked before, and another engine may be adding the same ones.
+        # One row after the other: a new row cannot be locked in advance, and another engine may add the same row now.
         for session_id in sorted(self._saved.keys() | self._ended):
             if session_id in self._saved:
                 transaction.save_session(self._saved[session_id])
             else:
                 transaction.end_sessions([session_id])
-        if self._renewed:  # waits for nobody, and comes last, since nobody shall wait for it in another order
+        # This waits for no other transaction. It locks rows in no order, so nothing may be waited for after it.
+        if self._renewed:
             transaction.renew_sessions(self._renewed, self._heard_s, self._lease_until_s)

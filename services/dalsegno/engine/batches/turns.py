@@ -23,9 +23,9 @@ def take_turns(works: list[Work], behind: Collection[str]) -> None:
     """Order works by turns: the first of each execution, then the second of each, and so on. Starts of one workflow
     or action share their turns, too.
 
-    So many works of one execution, or many starts, do not delay the others. `behind`: those whose works the last batch
-    has left, mostly because they are slow, come one turn later. The first work keeps its place, so that they make
-    progress.
+    So many works of one execution, or many starts, do not delay the others. `behind`: the turns of works that the last
+    batch has left, mostly because they are slow; these come one turn later. The first work stays the first, so that
+    slow works make progress.
     """
     turns = dict.fromkeys(behind, 0)
 
