@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,6 +44,15 @@ def test_rows_that_it_waits_for_are_written_in_order() -> None:
         ("save_session", row("e")),
         ("renew_sessions", {"b", "d"}),
     ]
+
+
+def test_session_that_is_opened_and_then_ended_is_stored_as_ended() -> None:
+    """The later word counts."""
+    rows, noted = SessionRows(), Noted()
+    rows.save(row("a"))
+    rows.end(["a"])
+    rows.write(noted)
+    assert noted.calls == [("save_session", replace(row("a"), ended=True))]
 
 
 def test_a_batch_without_sessions_writes_none() -> None:

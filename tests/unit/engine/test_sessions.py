@@ -49,11 +49,21 @@ def rig() -> Rig:
     return rig
 
 
-def greet(rig: Rig, session_id: str = "s", executor_id: str = "x", **more: object) -> OpenSession:
+def hello(session_id: str = "s", executor_id: str = "x", **more: object) -> OpenSession:
     greeting = Greeting(executor_id, session_id, {"std.noop": "{}"}, 10, {}, **more)  # type: ignore[arg-type]
-    work = OpenSession(greeting, "engine", LEASE_S, lambda work, error: None)
+    return OpenSession(greeting, "engine", LEASE_S, lambda work, error: None)
+
+
+def greet(rig: Rig, session_id: str = "s", executor_id: str = "x", **more: object) -> OpenSession:
+    work = hello(session_id, executor_id, **more)
     rig.carry_out(work)
     return work
+
+
+def alive(rig: Rig) -> list[str]:
+    """Return the sessions that have not ended."""
+    with rig.store.read() as queries:
+        return [row.session_id for row in queries.sessions()]
 
 
 def let_lease_pass(rig: Rig, session_id: str = "s") -> None:
@@ -147,6 +157,41 @@ def test_session_that_a_newer_one_ended_elsewhere_is_told(rig: Rig) -> None:
         assert [row.session_id for row in transaction.queries.sessions()] == ["newer"]
         transaction.end_sessions(["newer"])
     assert greet(rig, "s").refusal is None, "a session whose lease has ended comes back when nobody else has come"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_newest_session_of_an_executor_stays_where_both_open_in_one_batch(rig: Rig, known: bool) -> None:
+    """The earlier one ends, whether an earlier batch knows it or not."""
+    if known:
+        greet(rig, "old")
+    older, newer = hello("old"), hello("new")
+    rig.carry_out(older, newer)
+    assert alive(rig) == ["new"]
+    assert newer.ended == ["old"]
+
+
+def test_session_that_one_of_the_same_batch_has_replaced_does_not_come_back(rig: Rig) -> None:
+    """A restarted executor says Hello; after that, in the same batch, its old process does so, too."""
+    greet(rig, "old")
+    newer, older = hello("new"), hello("old")
+    rig.carry_out(newer, older)
+    assert isinstance(older.refusal, SupersededSession)
+    assert alive(rig) == ["new"]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_lease_that_has_passed_does_not_end_a_session_that_says_hello_in_the_same_batch(
+    rig: Rig, is_first: bool
+) -> None:
+    """A Hello opens the session again, before or after the look at leases."""
+    greet(rig)
+    let_lease_pass(rig)
+    executors = Executors()
+    keeping = KeepLeases(executors, LEASE_S, lambda: True)
+    rig.carry_out(*([hello(), keeping] if is_first else [keeping, hello()]))
+    keeping.done()
+    assert alive(rig) == ["s"]
+    assert executors.gone == ([] if is_first else ["s"])
 
 
 def test_sweep_finds_what_no_session_answers_for(rig: Rig) -> None:

@@ -7,6 +7,7 @@ after them, each in the order of ids: so no two batches wait for each other.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from dalsegno.store.records import SessionRow
 from dalsegno.store.store import Transaction
@@ -32,8 +33,22 @@ class SessionRows:
         self._ended.discard(session.session_id)
 
     def end(self, session_ids: Collection[str]) -> None:
-        """Mark sessions as ended."""
+        """Mark sessions as ended, also those that this batch has saved before."""
         self._ended.update(session_ids)
+        for session_id in self._saved.keys() & self._ended:
+            self._saved[session_id] = replace(self._saved[session_id], ended=True)
+
+    def opened(self, executor_id: str) -> list[SessionRow]:
+        """Return the sessions of an executor that this batch has opened and not ended."""
+        return [row for row in self._saved.values() if row.executor_id == executor_id and not row.ended]
+
+    def has_opened(self, session_id: str) -> bool:
+        """Return whether this batch has opened the session and not ended it."""
+        return session_id in self._saved and not self._saved[session_id].ended
+
+    def has_ended(self, session_id: str) -> bool:
+        """Return whether this batch has ended the session."""
+        return session_id in self._ended
 
     def write(self, transaction: Transaction) -> None:
         """Write them. Nothing else may be locked after this."""

@@ -114,6 +114,7 @@ class OpenSession(Work):
 
     def carry_out(self, batch: Batch) -> None:
         greeting = self._greeting
+        self._replace_opened(batch)
         if self.ended:
             batch.end_sessions(self.ended)
         kept = batch.held[greeting.session_id] = []
@@ -129,6 +130,16 @@ class OpenSession(Work):
         self._describe(batch)
         row = replace(self.session, lease_until_s=batch.at_s + self._lease_s, heard_s=batch.at_s)
         batch.sessions.save(replace(row, connected_s=self._connected_s or batch.at_s))
+
+    def _replace_opened(self, batch: Batch) -> None:
+        """Also end the executor's sessions that this batch has opened before this one. Raises SupersededSession if such
+        a session has ended this one."""
+        opened = [
+            row for row in batch.sessions.opened(self.session.executor_id) if row.session_id != self.session.session_id
+        ]
+        if opened and batch.sessions.has_ended(self.session.session_id):
+            raise superseded_by(opened[-1])
+        self.ended += [row.session_id for row in opened if row.session_id not in self.ended]
 
     def _describe(self, batch: Batch) -> None:
         """Store new descriptions of actions.
@@ -353,12 +364,18 @@ class KeepLeases(Work):
         return ()
 
     def carry_out(self, batch: Batch) -> None:
+        # The executors of sessions that this batch has opened have said Hello, and have told what they have.
+        opened = batch.sessions.has_opened
+        self._lost = [row for row in self._lost if not opened(row.session_id)]
+        self._ended = {each: name for each, name in self._ended.items() if not opened(each)}
+        self._newer = {each: row for each, row in self._newer.items() if each in self._ended}
         names = {row.session_id: row.executor_id for row in self._lost} | self._ended
         if names:
             batch.end_sessions(names)
         for held in self._held:
-            name = names.get(held.session_id)
-            lose(batch, held, name or f"of session {held.session_id}", received=True)
+            if not opened(held.session_id):
+                name = names.get(held.session_id) or f"of session {held.session_id}"
+                lose(batch, held, name, received=True)
 
     def done(self) -> None:
         for row in self._lost:
