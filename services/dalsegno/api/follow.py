@@ -11,6 +11,7 @@ import grpc
 
 from dalsegno.api.homes import Homes
 from dalsegno.api.reads import Reads
+from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.channel import call_metadata
 from dalsegno.rpc.peers import Peer
 from dalsegno.store.records import AttemptRow, Standing
@@ -74,7 +75,7 @@ class Follower:
 
     def start(self) -> None:
         """Start to ask the store, in the running event loop."""
-        self._asking = asyncio.create_task(self._ask())
+        self._asking = keep_running(self._ask, "reading revisions")
 
     async def stop(self) -> None:
         """Stop to ask."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from functools import partial
 
 from dalsegno.api.actions import Actions
 from dalsegno.api.environments import Environments
@@ -19,6 +20,7 @@ from dalsegno.api.writes import Writes
 from dalsegno.definitions.document import forget_expressions
 from dalsegno.definitions.reading import MODULE as READING
 from dalsegno.expressions.pool.pool import Pool
+from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.peers import Peers
 from dalsegno.rpc.server import Server
@@ -80,8 +82,8 @@ class Api:
         await self._server.start()
         await self._engines.start()
         self._follower.start()
-        self._readiness = asyncio.create_task(self._keep_readiness())
-        self._memory = asyncio.create_task(give_back_now_and_then(forget_expressions))
+        self._readiness = keep_running(self._keep_readiness, "readiness")
+        self._memory = keep_running(partial(give_back_now_and_then, forget_expressions), "memory")
 
     async def stop(self) -> None:
         """End streams, let calls finish, close everything."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from contextlib import suppress
+from functools import partial
 
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import forget_expressions
@@ -34,6 +35,7 @@ from dalsegno.engine.settings import Settings
 from dalsegno.engine.timers import Poll, Timers
 from dalsegno.expressions.compile import warm_up
 from dalsegno.expressions.pool_client import POOL
+from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.channel import MESSAGE_BYTES
 from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.server import Server
@@ -130,10 +132,10 @@ class Engine:
         await asyncio.to_thread(warm_up)
         self.conductor.start()
         self._tasks = [
-            asyncio.create_task(self._timers.run(), name="timers"),
-            asyncio.create_task(self._tick(), name="tick"),
-            asyncio.create_task(self._keep_readiness(), name="readiness"),
-            asyncio.create_task(give_back_now_and_then(forget_expressions, self._has_dropped), name="memory"),
+            keep_running(self._timers.run, "timers"),
+            keep_running(self._tick, "tick"),
+            keep_running(self._keep_readiness, "readiness"),
+            keep_running(partial(give_back_now_and_then, forget_expressions, self._has_dropped), "memory"),
         ]
 
     async def stop(self) -> None:

@@ -18,12 +18,14 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from enum import IntEnum
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.channel import REASON_KEY, open_channel
 
 ASK_S = 0.5
@@ -150,7 +152,7 @@ class Peers:
     async def start(self) -> None:
         """Look up the addresses, and begin to ask."""
         await self._look_up()
-        self._looking_up = asyncio.create_task(self._keep_up())
+        self._looking_up = keep_running(self._keep_up, f"the look for each {self._kind}")
 
     async def stop(self) -> None:
         """Ask no more, and close all channels."""
@@ -235,9 +237,10 @@ class Peers:
 
     def _add(self, address: str) -> None:
         peer = self._peers[address] = Peer(address, self._note_move)
-        self._tasks[address] = [asyncio.create_task(peer.keep_asking())]
+        named = f"the {self._kind} at {address}"
+        self._tasks[address] = [keep_running(peer.keep_asking, f"asking {named}")]
         if self._beside is not None:
-            self._tasks[address].append(asyncio.create_task(self._beside(peer)))
+            self._tasks[address].append(keep_running(partial(self._beside, peer), f"following {named}"))
 
     def _part(self, address: str, grace_s: float) -> Coroutine[Any, Any, None]:
         """Leave a peer out from now on; what is returned closes it, at the latest after `grace_s`."""
