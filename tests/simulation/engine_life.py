@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import MagicMock
@@ -22,6 +22,7 @@ from dalsegno.engine.batches.step_note import Mark
 from dalsegno.engine.pulse import Pulse
 from dalsegno.engine.settings import Settings
 from dalsegno.expressions import pool_client
+from dalsegno.store.stalls import Stall
 from dalsegno.store.store import Queries, Store, StoreConflict, StoreUnreachable, Transaction
 
 LEASE_S = 6.0
@@ -97,6 +98,9 @@ class EngineStore:
     def is_available(self) -> bool:
         return not self.is_absent
 
+    def stall(self) -> Stall:
+        return self.inner.stall()
+
 
 class Note:
     """Stands where the step note would: it survives the process, and may be where the process dies."""
@@ -163,6 +167,13 @@ async def _nothing(*arguments: Any) -> None:
     pass
 
 
+def _run_once(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+    """Run a background task that must not fail: what its result raises is an error of the event loop."""
+    task = asyncio.create_task(work(), name=name)
+    task.add_done_callback(lambda ended: None if ended.cancelled() else ended.result())
+    return task
+
+
 def engine_substitutes() -> dict[tuple[Any, str], Any]:
     """Return what stands in place of names of `service`, for all engines of a simulation."""
     return {
@@ -171,6 +182,7 @@ def engine_substitutes() -> dict[tuple[Any, str], Any]:
         (service, "warm_up"): lambda: None,
         (service, "own_process"): lambda: "",
         (service, "give_back_now_and_then"): _nothing,
+        (service, "keep_running"): _run_once,
         (service, "Pulse"): SteppedPulse,
     }
 

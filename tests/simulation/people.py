@@ -48,7 +48,8 @@ class People:
         self._network = network
         self._engines = engines
         self._chance = chance
-        self._asked = 0
+        self._requests: dict[str, wire.SubmitRequest] = {}
+        """All requests. A copy may be carried out after another copy was refused: what it needs is there by then."""
         self._trials: set[str] = set()
         """The dry runs: each is answered anew each time."""
 
@@ -58,14 +59,13 @@ class People:
 
     def ask(self, **write: Any) -> str:
         """Ask for a write. Return the request id."""
-        self._asked += 1
-        request_id = f"request {self._asked}"
+        request_id = f"request {len(self._requests) + 1}"
         request = wire.SubmitRequest(actor="person", call_id=request_id, **write)
         inner: Any = getattr(request, next(iter(write)))
         if "request_id" in inner.DESCRIPTOR.fields_by_name:
             inner.request_id = request_id
         request.takes_later = self._chance.random() < 0.2
-        self.open[request_id] = request
+        self.open[request_id] = self._requests[request_id] = request
         if getattr(inner, "dry_run", False):
             self._trials.add(request_id)
         self._send(request_id)
@@ -128,17 +128,18 @@ class People:
             self.wrong.append(f"{request_id} was answered, and then refused: {refusal}")
 
     def _answered(self, request_id: str, response: wire.SubmitResponse) -> None:
-        request = self.open.pop(request_id, None)
+        self.open.pop(request_id, None)
+        request = self._requests[request_id]
         kind = response.WhichOneof("answer")
         text = response.SerializeToString(deterministic=True)
         if kind in ("start_execution", "rerun_execution"):
             inner: Any = getattr(response, kind)
-            is_new = request is not None and request.rerun_execution.execution_id != inner.execution.id
+            is_new = request.rerun_execution.execution_id != inner.execution.id
             if inner.execution.id and is_new and not inner.HasField("dry_run"):
                 self.started[request_id] = inner.execution.id
                 if kind == "start_execution":
                     self.begun[request_id] = inner.execution.id
-        if kind == "delete_execution" and request is not None and not request.delete_execution.dry_run:
+        if kind == "delete_execution" and not request.delete_execution.dry_run:
             self.deleted.add(request.delete_execution.execution_id)
         is_repeatable = kind != "heartbeat_action" and request_id not in self._trials
         if is_repeatable and self.answers.setdefault(request_id, text) != text:

@@ -14,15 +14,17 @@ _log = logging.getLogger(__name__)
 
 
 def keep_running(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
-    """Run `work` until the task is cancelled. Log a failure, and begin again: else the service would go on without it
-    and nobody would know."""
+    """Run `work` until it returns or the task is cancelled. Log a failure, and begin again.
+
+    Without this the service would go on without the task, and nobody would know.
+    """
     return asyncio.create_task(_keep_running(work, name), name=name)
 
 
 async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
     while True:
         try:
-            await work()
+            return await work()
         except Exception:
             _log.exception("%s has failed; it begins again in %g s", name, AGAIN_S)
-        await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(AGAIN_S)
