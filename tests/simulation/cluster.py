@@ -296,12 +296,12 @@ class Cluster:
         with self.store.read() as queries:
             rows = queries.executions_of(queries.execution_ids(), full=False)
             for row in rows.values():
-                if row.state in COMPLETED_EXECUTION and not row.active_count:
-                    continue
+                is_active = row.state not in COMPLETED_EXECUTION or row.active_count
                 if row.state == "PAUSED" and rounds < 6 and self.chance.random() < 0.8:
                     self.people.resume(row.id)
-                elif row.state == "PAUSED" or rounds > 10:
+                elif row.state == "PAUSED" or (is_active and rounds > 10):
                     self.people.cancel(row.id)
+                # An ended execution may have delegates that are still due to give a sign of life.
                 for attempt in queries.attempts(row.id, size=1000).rows:
                     if attempt.state not in COMPLETED_ATTEMPT and attempt.delegated:
                         key = f"{attempt.execution_id}.{'.'.join(map(str, attempt.key))}", attempt.delivery
