@@ -51,7 +51,7 @@ class KeptTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_attempt: int = 0
     last_item: int = 0
     is_consolidated: bool = False
-    led_to: frozenset[str] = frozenset()
+    led_to: tuple[str, ...] = ()
     after: tuple[int, ...] = ()
     base: int = -1
     """Which of the contexts it sees; -1: what its sources pass on."""

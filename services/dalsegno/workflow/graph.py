@@ -48,9 +48,9 @@ def outbound_joins(workflow: Workflow) -> dict[str, tuple[str, ...]]:
 
 
 @_kept
-def outbound_tasks(workflow: Workflow) -> dict[str, frozenset[str]]:
-    """Return for each task all tasks that its clauses name."""
-    return {name: frozenset(clauses_targets(task)) for name, task in workflow.tasks.items()}
+def outbound_tasks(workflow: Workflow) -> dict[str, tuple[str, ...]]:
+    """Return for each task all tasks that its clauses name, each once, in their order."""
+    return {name: tuple(dict.fromkeys(clauses_targets(task))) for name, task in workflow.tasks.items()}
 
 
 @_kept

@@ -368,8 +368,8 @@ class TaskExecution:
     created_s: float = 0.0
     started_s: float | None = None
     ended_s: float | None = None
-    led_to: frozenset[str] = frozenset()
-    """The names of those that it led to and that are discarded."""
+    led_to: tuple[str, ...] = ()
+    """The names of those that it led to and that are discarded, in order: no hash decides what is stored."""
     after: tuple[int, ...] = ()
     """The nearest task executions before it that are not discarded, on the ways that lead through discarded ones."""
     ended_at: int = 0

@@ -116,7 +116,7 @@ def _from_start(execution: Restoring, start: Start) -> Kept:
         for task in first
     }
     names = {name: Writes() for name in execution.global_writes}
-    names.update((name, Writes([(0, value)])) for name, value in start.globals.items())
+    names.update((name, Writes([(0, value)])) for name, value in sorted(start.globals.items()))
     routes: dict[tuple[str, int], int | None] = dict.fromkeys(execution.by_route)
     return Kept(
         at_s=0.0,

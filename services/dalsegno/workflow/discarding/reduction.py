@@ -38,7 +38,7 @@ class Reduction:
     """Kept with their state and result only."""
     based: frozenset[int]
     """Those that are kept whole with what they see in place of their sources."""
-    led_to: Mapping[int, frozenset[str]]
+    led_to: Mapping[int, tuple[str, ...]]
     """The names of the tasks that a kept one led to and does not tell of any more."""
     after: Mapping[int, tuple[int, ...]]
     """The kept tasks that a kept one follows by way of discarded ones."""
@@ -175,7 +175,7 @@ def _results(step: Step, going_on: Set[int], routes: Set[int]) -> Iterator[int]:
     yield from joins.open_rounds(step, going_on)
 
 
-def _led_to(execution: Execution, going_on: Set[int], results: Set[int]) -> Iterator[tuple[int, frozenset[str]]]:
+def _led_to(execution: Execution, going_on: Set[int], results: Set[int]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Yield the names of the tasks that each kept one led to and does not tell of any more: a result tells of none."""
     kept = going_on | results
     for number in kept:
@@ -183,7 +183,7 @@ def _led_to(execution: Execution, going_on: Set[int], results: Set[int]) -> Iter
         told = kept if number in going_on else ()
         names = {execution.tasks[each].name for each in task.next if each not in told and each in execution.tasks}
         if names:
-            yield number, task.led_to | names
+            yield number, tuple(sorted(names.union(task.led_to)))
 
 
 def _after(step: Step, kept: Set[int], unsourced: Set[int]) -> Iterator[tuple[int, tuple[int, ...]]]:

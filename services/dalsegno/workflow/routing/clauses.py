@@ -149,13 +149,13 @@ def _arrive(step: Step, name: str, source: TaskExecution) -> TaskExecution:
 def _check_joins(step: Step, task: TaskExecution, taken: set[str]) -> None:
     """Check the joins that wait and that this task did not select or can no longer lead to."""
     possible = graph.outbound_tasks(step.workflow)[task.name]
-    if possible <= taken:
+    if taken.issuperset(possible):
         return
     for name in graph.outbound_joins(step.workflow)[task.name]:
         join = step.execution.latest(name)
         if name not in taken and join is not None and join.state is TaskState.WAITING:
             step.later(CheckJoin(join))
-    if any(not step.workflow.tasks[name].has_join for name in possible - taken):
+    if any(not step.workflow.tasks[name].has_join for name in possible if name not in taken):
         for number in list(step.execution.waiting):
             step.later(CheckJoin(step.execution.tasks[number]))
 

@@ -144,8 +144,9 @@ def merged(step: Step, contexts: Iterable[AnyContext]) -> AnyContext:
 
 
 def values(context: AnyContext) -> dict[str, object]:
-    """Return the variables of a context as a plain dict."""
-    return {name: cell.value for name, cell in context.items()}
+    """Return the variables of a context as a plain dict, in the order of their names: people see it, and the order of a
+    Map differs from process to process."""
+    return {name: context[name].value for name in sorted(context)}
 
 
 _NOTHING: Mapping[str, object] = {}
@@ -244,7 +245,7 @@ class View:
         return {
             **self._about(),
             **declared,
-            **{name: value.data for name, value in self._execution.globals.items()},
+            **{name: value.data for name, value in sorted(self._execution.globals.items())},
             **self._extra,
             **values(self._context),
             **self._first,
