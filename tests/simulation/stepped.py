@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import math
 import random
 import uuid
 from collections.abc import Callable, Iterator
@@ -98,7 +99,8 @@ class SteppedLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._now_s = now_s
         self._selector = _Nothing()
-        self._clock_resolution = 1e-6  # what is due now is done now: seconds since 1970 are no finer
+        # What is due now is done now, and what is due later is not: else who waits for that would look again for ever.
+        self._clock_resolution = math.ulp(now_s())
         self.set_exception_handler(self._note)
         self.errors: list[str] = []
         """What nobody has handled."""
