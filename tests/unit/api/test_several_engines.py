@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 import pytest
@@ -52,6 +52,8 @@ class Engine(engine_service_pb2_grpc.EngineServiceServicer):
         """What it answers to every write."""
         self.is_silent = False
         """Whether it takes writes and answers nothing."""
+        self.has_lost_answers = False
+        """Whether it promises an answer, and does not know it when it is asked for."""
 
     async def start(self, port: int = 0) -> None:
         """Listen, and be ready."""
@@ -72,9 +74,9 @@ class Engine(engine_service_pb2_grpc.EngineServiceServicer):
         if self.is_silent:
             await asyncio.Event().wait()
         if self.refusal is not None:
-            status = status_of(self.refusal)
-            metadata = trailing_metadata(status, [("x-request-id", "1")])
-            await context.abort(grpc.StatusCode.UNAVAILABLE, status.message, metadata)
+            await self._refuse(self.refusal, context)
+        if self.has_lost_answers:
+            return wire.SubmitResponse(later="the name of an answer")
         return wire.SubmitResponse(
             start_execution=public.StartExecutionResponse(), pause_execution=public.PauseExecutionResponse()
         )
@@ -86,7 +88,14 @@ class Engine(engine_service_pb2_grpc.EngineServiceServicer):
         return wire.SubmitManyResponse(results=[wire.WriteResult(answer=each) for each in answers])
 
     async def Await(self, request: wire.AwaitRequest, context: Any) -> wire.AwaitResponse:
-        raise AssertionError("no answer comes later")
+        assert self.has_lost_answers
+        await self._refuse(Unavailable("the engine has no answer to this write any more"), context)
+
+    async def _refuse(self, refusal: Exception, context: Any) -> NoReturn:
+        status = status_of(refusal)
+        metadata = trailing_metadata(status, [("x-request-id", "1")])
+        await context.abort(grpc.StatusCode.UNAVAILABLE, status.message, metadata)
+        raise AssertionError("abort raises")
 
     async def Follow(self, request: wire.FollowRequest, context: Any) -> AsyncIterator[wire.FollowResponse]:
         await asyncio.Event().wait()
@@ -226,6 +235,22 @@ async def test_an_engine_that_stops_is_avoided(api: Api, refusal: Exception, is_
             await api.pause("execution")
         await api.pause("execution")
     assert [each.got for each in api.engines] == [["pause_execution"], ["pause_execution"]]
+
+
+@pytest.mark.parametrize("has_id", [True, False])
+async def test_an_answer_that_its_engine_has_lost(api: Api, has_id: bool) -> None:
+    """It was restarted while the answer was awaited: with a request id the write goes to another one, which knows
+    whether it was made; without one the caller gets UNAVAILABLE."""
+    api.engines[0].has_lost_answers = True
+    api.homes.note("execution", next(iter(api.peers)))
+    request = public.PauseExecutionRequest(execution_id="execution", request_id="id" if has_id else "")
+    sent = api.writes.submit("pause_execution", request, Context(), public.PauseExecutionResponse)
+    if has_id:
+        await sent
+    else:
+        with pytest.raises(grpc.aio.AioRpcError, match="no answer to this write"):
+            await sent
+    assert [each.got for each in api.engines] == [["pause_execution"], ["pause_execution"] if has_id else []]
 
 
 async def test_the_refusal_of_all_engines_is_the_answer(api: Api) -> None:

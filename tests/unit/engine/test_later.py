@@ -11,7 +11,7 @@ from dalsegno.engine.desk.later import LaterAnswers
 from dalsegno.rpc.errors import PassedOn
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import environment_service_pb2
-from dalsegno.workflow.refusals import NotFound
+from dalsegno.workflow.refusals import NotFound, Unavailable
 
 ANSWER = wire.SubmitResponse(later="an answer")
 
@@ -43,7 +43,7 @@ async def test_a_result_is_given_to_who_asks_for_it_once(is_early: bool) -> None
     await asyncio.sleep(0)
     event.set()
     assert (await asked).HasField("put_environment")
-    with pytest.raises(NotFound):
+    with pytest.raises(Unavailable, match="repeat it with its request id"):
         await answers.take(name)
 
 
@@ -76,7 +76,7 @@ async def test_a_result_that_takes_longer_again_has_one_name_for_its_caller(erro
         future.set_exception(error)
         with pytest.raises(NotFound, match="w"):
             await asked
-    with pytest.raises(NotFound):
+    with pytest.raises(Unavailable, match="repeat it with its request id"):
         await answers.take(second)
 
 

@@ -10,10 +10,12 @@ from google.rpc.status_pb2 import Status
 
 from dalsegno.rpc.errors import PassedOn
 from dalsegno.v1 import engine_service_pb2 as wire
-from dalsegno.workflow.refusals import NotFound
+from dalsegno.workflow.refusals import Unavailable
 
 UNCLAIMED_S = 10.0
 """How long an answer is kept for its caller, in seconds."""
+
+_LOST = "the engine has no answer to this write any more, and it may have been made; repeat it with its request id"
 
 Answering = asyncio.Future[wire.SubmitResponse]
 
@@ -33,10 +35,10 @@ class LaterAnswers:
         return name, future
 
     async def take(self, name: str) -> wire.SubmitResponse:
-        """Wait for an answer, and return it. Raises NotFound, or the refusal."""
+        """Wait for an answer, and return it. Raises Unavailable when it is not here, or the refusal."""
         future = self._waiting.pop(name, None)
         if future is None:
-            raise NotFound("write", name)
+            raise Unavailable(_LOST)
         return await future
 
     def postpone(self, task: asyncio.Task[wire.WriteResult]) -> str:
@@ -62,7 +64,7 @@ class LaterAnswers:
         """Let the caller that waits for one answer get the one that is kept under another name."""
         inner = self._waiting.pop(name, None)
         if inner is None:
-            future.set_exception(NotFound("write", name))
+            future.set_exception(Unavailable(_LOST))
             future.exception()
             return
 
