@@ -258,7 +258,16 @@ def _seen(world: World, execution: Execution, number: int) -> dict[str, object]:
 SAME = (
     *("state", "info", "started_s", "ended_s", "paused_since_s", "paused_s", "goes_on_s", "stop_at"),
     *("not_reached", "is_paused_by_report", "waits_for_delegates", "globals", "input", "environment"),
-    *("edit_count", "generation", "task_count", "route_count", "errors", "reported_errors", "active_count"),
+    *(
+        "edit_count",
+        "generation",
+        "task_count",
+        "route_count",
+        "parent_revision",
+        "errors",
+        "reported_errors",
+        "active_count",
+    ),
 )
 IN_ORDER = ("incomplete", "idle", "waiting", "unrouted", "unhandled", "cancelled", "ready", "children", "delegates")
 OF_TASK = (

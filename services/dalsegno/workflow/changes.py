@@ -113,6 +113,8 @@ class ExecutionMoved(Change, frozen=True, kw_only=True):
     """Once it has ended: the checkpoints at which it was to stop and did not."""
     goes_on_s: float | None = None
     """With PAUSED: when it goes on by itself."""
+    parent_revision: int = 0
+    """If the parent has ordered it: the revision of the parent then."""
     at_s: float = 0.0
 
 

@@ -80,6 +80,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag=True, omit_defaults=T
     at_s: float = 0.0
     actor: str = ""
     comment: str = ""
+    parent_revision: int = 0
+    """With an order of the parent: the revision of the parent when it gave it. Orders may overtake each other."""
 
 
 class ContextUpdated(Event, frozen=True, kw_only=True):

@@ -129,6 +129,7 @@ class Execution:
         "moved_s",
         "not_reached",
         "output",
+        "parent_revision",
         "paused_at",
         "paused_s",
         "paused_since_s",
@@ -201,6 +202,8 @@ class Execution:
         """What the newest entry that stands keeps; None: no checkpoint has been reached."""
         self.revert: Reverting | None = None
         """The way back to an entry, until the state of the entry is restored."""
+        self.parent_revision = 0
+        """The revision of the parent when it gave the newest of its orders that has arrived."""
         self.goes_on_s: float | None = None
         """While PAUSED: when it goes on by itself."""
         self.paused_at = 0
@@ -370,6 +373,8 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
     execution.waits_for_delegates = change.waits_for_delegates
     execution.paused_at, execution.not_reached = change.paused_at, change.not_reached
     execution.goes_on_s = change.goes_on_s
+    if change.parent_revision > execution.parent_revision:
+        execution.parent_revision = change.parent_revision
     if change.output is not None:
         execution.output = change.output
     elif old in COMPLETED_EXECUTION and not execution.is_completed:

@@ -122,7 +122,7 @@ def step(
         current.changes.append(created)
     _decide(current, event)
     _work_off(current)
-    if current.verdict is _ACCEPTED:  # the other verdicts change nothing
+    if current.verdict is _ACCEPTED:  # the other verdicts leave the execution as it is
         _come_to_rest(current)
     if execution.is_completed:
         lifecycle.tell_not_begun(current)
@@ -260,7 +260,13 @@ def _poison(step: Step, event: Poisoned) -> None:
 
 
 def _control(step: Step, event: PauseRequested | ResumeRequested | CancelRequested) -> None:
-    """Pause, resume or cancel what is under way: the flow, or the way back to an entry."""
+    """Pause, resume or cancel what is under way: the flow, or the way back to an entry.
+
+    A pause or resume of the parent that a later order of it has overtaken has no effect.
+    """
+    if 0 < event.parent_revision < step.execution.parent_revision and not isinstance(event, CancelRequested):
+        step.verdict = Verdict.SUPERSEDED
+        return
     is_going_back = step.execution.revert is not None
     match event:
         case PauseRequested():
@@ -269,6 +275,8 @@ def _control(step: Step, event: PauseRequested | ResumeRequested | CancelRequest
             requests.resume(step, event) if is_going_back else resume.resume(step, event)
         case CancelRequested():
             requests.cancel(step, event) if is_going_back else control.cancel(step, event)
+    if event.parent_revision > step.execution.parent_revision and not step.execution.is_completed:
+        step.note_order()
 
 
 def _child_reverted(step: Step, next_: ChildReverted) -> None:

@@ -31,6 +31,7 @@ from dalsegno.workflow.events import (
     StartRequested,
     TaskDone,
     TaskOutcome,
+    TimerFired,
 )
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
@@ -218,7 +219,10 @@ class Batch:
         staged = self.open(execution_id)
         copy = staged.copy
         self._step_note.mark(execution_id, EVENT_NAMES[type(event)])
-        event = msgspec.structs.replace(self._check_report(copy, event), at_s=max(self.at_s, copy.at_s))
+        at_s = max(self.at_s, copy.at_s)
+        if type(event) is TimerFired:
+            at_s = max(at_s, event.due_s)  # the clock of the engine that found it due may differ a little
+        event = msgspec.structs.replace(self._check_report(copy, event), at_s=at_s)
         outcome = self._step(staged, event)
         longest = copy.count(outcome.changes, outcome.discarded)
         if longest > VALUE_BYTES_MAX or copy.value_bytes > EXECUTION_BYTES_MAX:

@@ -23,7 +23,7 @@ from dalsegno.workflow.model import START
 from dalsegno.workflow.operating.control import go_on
 from dalsegno.workflow.records import UNDONE_BY, Kept, TaskExecution
 from dalsegno.workflow.routing import joins
-from dalsegno.workflow.running import lifecycle
+from dalsegno.workflow.running import lifecycle, policies
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
 from dalsegno.workflow.value import Value
@@ -83,7 +83,7 @@ def begin_anew(step: Step, entry_s: float, open_then: Set[AttemptKey]) -> None:
         if timing.timeout_due_s is not None:
             due_s = step.at_s + max(0.0, timing.timeout_due_s - entry_s)
             step.change(TaskTimed(task=task.number, due_s=due_s))
-            _wake(step, task, Timer.TIMEOUT, due_s)
+            policies.wake(step, task, Timer.TIMEOUT, due_s)
         if task.state is TaskState.RUNNING_DELAYED:
             _delay_anew(step, task, entry_s)
         elif task.progress.item_count is not None:
@@ -112,11 +112,7 @@ def _delay_anew(step: Step, task: TaskExecution, entry_s: float) -> None:
             at_s=step.at_s,
         )
     )
-    _wake(step, task, timing.timer, due_s)
-
-
-def _wake(step: Step, task: TaskExecution, timer: Timer, due_s: float) -> None:
-    step.command(Send(step.execution.id, TimerFired(task=task.number, timer=timer, due_s=due_s), due_s))
+    policies.wake(step, task, timing.timer, due_s)
 
 
 def _begin_items_anew(step: Step, task: TaskExecution, open_then: Set[AttemptKey]) -> None:

@@ -55,6 +55,7 @@ def resume(step: Step, event: ResumeRequested) -> None:
     step.move_execution(ExecutionState.REVERTING, execution.info if was_paused else event.comment)
     if was_paused:
         _tell_children(step, ResumeRequested(at_s=step.at_s, actor=event.actor, comment=event.comment, cascaded=True))
+    reverting.wake_again(step)
     for undoing, choice in chosen:
         if choice.choice is Choice.SKIP:
             reverting.skip(step, undoing, event.comment)

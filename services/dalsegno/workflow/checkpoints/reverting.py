@@ -6,7 +6,8 @@ from dalsegno.workflow.changes import AttemptAdded, RevertMoved, RevertState, Ta
 from dalsegno.workflow.checkpoints import arriving, ends, resting
 from dalsegno.workflow.checkpoints.ends import Undo
 from dalsegno.workflow.commands import Send
-from dalsegno.workflow.events import ChildMoved, GoToRequested, HandedOut, TimerFired
+from dalsegno.workflow.events import ChildMoved, GoToRequested, HandedOut, ResumeRequested, TimerFired
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import START
 from dalsegno.workflow.records import End, Reverting, TaskExecution, Undoing
@@ -32,7 +33,7 @@ def advance(step: Step) -> None:
         revert = execution.revert
         if not revert.lowest and resting.rests(step, revert):
             return
-        if revert.delayed or isinstance(step.event, TimerFired):
+        if revert.delayed or isinstance(step.event, TimerFired | ResumeRequested):
             call_due(step)
         if revert.failed:
             _fail(step, revert)
@@ -196,19 +197,40 @@ def call_due(step: Step) -> None:
     revert = execution.revert
     assert revert is not None
     for undoing in list(revert.open.values()):
-        if undoing.state is _DELAYED and undoing.due_s is not None and undoing.due_s <= step.at_s:
+        due_s = _due_s(execution, undoing)
+        if due_s is None or due_s > step.at_s:
+            continue
+        if undoing.state is _DELAYED:
             _call(step, _undo(step, undoing), undoing.retries)
-        elif undoing.state is RevertState.RUNNING and undoing.key is not None:
-            attempt = execution.attempts[undoing.key]
-            if attempt.timeout_s is not None and attempt.created_s + attempt.timeout_s <= step.at_s:
-                _time_out(step, undoing, attempt.timeout_s)
+        else:
+            _time_out(step, undoing)
 
 
-def _time_out(step: Step, undoing: Undoing, timeout_s: float) -> None:
+def wake_again(step: Step) -> None:
+    """Send the timers of a revert that goes on once more: see `policies.wake`."""
+    execution = step.execution
+    assert execution.revert is not None
+    for undoing in execution.revert.open.values():
+        due_s = _due_s(execution, undoing)
+        if due_s is not None and due_s > step.at_s:
+            _wake(step, undoing.end.task, due_s)
+
+
+def _due_s(execution: Execution, undoing: Undoing) -> float | None:
+    """Return when a delay is over, or the time of an attempt is up; None: never."""
+    if undoing.state is _DELAYED:
+        return undoing.due_s
+    if undoing.state is not RevertState.RUNNING or undoing.key is None:
+        return None
+    attempt = execution.attempts[undoing.key]
+    return None if attempt.timeout_s is None else attempt.created_s + attempt.timeout_s
+
+
+def _time_out(step: Step, undoing: Undoing) -> None:
     assert undoing.key is not None
     attempt = step.execution.attempts[undoing.key]
     if attempt.state not in COMPLETED_ATTEMPT:
-        reporting.stop(step, attempt, f"Revert timed out [timeout(s)={timeout_s:g}].")
+        reporting.stop(step, attempt, f"Revert timed out [timeout(s)={attempt.timeout_s or 0:g}].")
     if not _retry(step, undoing, _undo(step, undoing)):
         _fault(step, undoing.end, attempt.error, undoing.retries)
 

@@ -69,10 +69,12 @@ def go_on(step: Step, environment: Value | None = None) -> None:
         else:
             step.later(Route(execution.tasks[number]))
     for task in sorted(step.tasks_in(TaskState.RUNNING_DELAYED), key=lambda task: task.timing.due_s or 0.0):
-        if (
-            task.timing.due_s is not None and task.timing.due_s <= step.at_s
-        ):  # in the order in which they were due (decision 8)
+        if task.timing.due_s is None:
+            continue
+        if task.timing.due_s <= step.at_s:  # in the order in which they were due (decision 8)
             step.later(Due(task, task.timing.timer))
+        else:
+            policies.wake(step, task, task.timing.timer, task.timing.due_s)
     for number in list(execution.waiting):
         if execution.tasks[number].info:  # the reason why it had not begun
             step.change(TaskMoved(task=number, state=TaskState.WAITING, at_s=step.at_s))

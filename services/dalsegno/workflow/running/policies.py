@@ -66,6 +66,12 @@ def delay(
             at_s=step.at_s,
         )
     )
+    wake(step, task, timer, due_s)
+
+
+def wake(step: Step, task: TaskExecution, timer: Timer, due_s: float) -> None:
+    """Have the timer fire then. When an execution goes on, its timers are sent once more: the clocks of two engines
+    differ a little, so that one of them may have fired during the pause although it is due after the pause."""
     step.command(Send(step.execution.id, TimerFired(task=task.number, timer=timer, due_s=due_s), due_s))
 
 
@@ -125,11 +131,13 @@ def rearm_timeout(step: Step, task: TaskExecution) -> None:
     paused_s = step.execution.paused_s - timing.timeout_paused_s
     if paused_s > 0 or timing.timeout_due_s <= step.at_s:
         _set_timeout(step, task, timing.timeout_due_s + paused_s)
+    else:
+        wake(step, task, Timer.TIMEOUT, timing.timeout_due_s)
 
 
 def _set_timeout(step: Step, task: TaskExecution, due_s: float) -> None:
     step.change(TaskTimed(task=task.number, due_s=due_s))
-    step.command(Send(step.execution.id, TimerFired(task=task.number, timer=Timer.TIMEOUT, due_s=due_s), due_s))
+    wake(step, task, Timer.TIMEOUT, due_s)
 
 
 def fail_on(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> tuple[TaskState, str]:

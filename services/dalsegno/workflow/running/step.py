@@ -261,6 +261,7 @@ class Step:
             paused_at=execution.paused_at or paused_at if state in _STANDING else 0,
             not_reached=not_reached,
             goes_on_s=goes_on_s,
+            parent_revision=self.event.parent_revision,
             at_s=self.at_s,
         )
         self.change(moved)
@@ -286,16 +287,35 @@ class Step:
             )
             self.command(Send(parent.execution_id, report))
 
+    def note_order(self) -> None:
+        """Note an order of the parent that has changed nothing, so that an older one that it has overtaken is not
+        obeyed."""
+        execution = self.execution
+        self.change(
+            ExecutionMoved(
+                state=execution.state,
+                info=execution.info,
+                reported=execution.is_paused_by_report,
+                waits_for_delegates=execution.waits_for_delegates,
+                paused_at=execution.paused_at,
+                not_reached=execution.not_reached,
+                goes_on_s=execution.goes_on_s,
+                parent_revision=self.event.parent_revision,
+                at_s=execution.moved_s,
+            )
+        )
+
     def tell_child(self, child_id: str, event: Event) -> None:
-        """Send the event to one child."""
-        self.command(Send(child_id, event))
+        """Send the event to one child, with the revision of this execution: the child sees when a later order has
+        overtaken it."""
+        self.command(Send(child_id, msgspec.structs.replace(event, parent_revision=self.execution.revision)))
 
     def tell_children(self, event: Event, chosen: Callable[[str], bool] = lambda state: True) -> None:
         """Send the event to each child that has not ended and whose state, as this parent knows it, is chosen."""
         for key in self.execution.children:
             attempt = self.execution.attempts[key]
             if chosen(attempt.state):
-                self.command(Send(attempt.child_id, event))
+                self.tell_child(attempt.child_id, event)
 
     def pause(
         self, info: str = "", *, reported: bool = False, waits_for_delegates: bool = False, paused_at: int = 0
