@@ -56,18 +56,20 @@ def _follow_revert(step: Step, event: ChildMoved) -> bool:
     task = execution.tasks.get(event.key[0])
     if task is None:
         return False
-    creator = execution.attempts.get(event.key)
-    if creator is not None and event.revision <= creator.child_revision:
+    attempt = execution.current(task, event.key[1])
+    if attempt is None or attempt.child_id != event.child_id:  # else it began again for a later attempt
+        attempt = execution.attempts.get(event.key)
+    if attempt is not None and event.revision <= attempt.child_revision:
         return False
     for sequence, undoing in () if execution.revert is None else execution.revert.open.items():
         end = undoing.end
-        attempt = execution.attempts.get((end.task, max(end.item, 0), end.attempt))
-        if undoing.state is RevertState.CHILD and attempt is not None and attempt.child_id == event.child_id:
-            step.later(ChildReverted(execution.tasks[end.task], attempt.key, sequence, event))
+        ended = execution.attempts.get((end.task, max(end.item, 0), end.attempt))
+        if undoing.state is RevertState.CHILD and ended is not None and ended.child_id == event.child_id:
+            step.later(ChildReverted(execution.tasks[end.task], ended.key, sequence, event))
             return True
     awaits = task.progress.awaiting.get(event.key[1])
-    if creator is not None and creator.child_is_reverted and awaits is event.is_delayed:
-        step.later(ChildReverted(task, event.key, 0, event))
+    if attempt is not None and attempt.child_is_reverted and awaits is event.is_delayed:
+        step.later(ChildReverted(task, attempt.key, 0, event))
         return True
     return False
 

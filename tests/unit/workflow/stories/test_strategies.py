@@ -245,6 +245,28 @@ def test_each_item_of_a_sub_flow_is_tried_again_by_itself() -> None:
     done.world.check_journals()
 
 
+def test_a_sub_flow_that_a_person_has_run_again_is_reverted_and_tried_again() -> None:
+    """C26, decision 11: a child that began again for a later attempt of the item is reverted for that one."""
+    text = PARENT.format(strategy="description: x", retry=2, handler="fail", items="").replace(", revert: undo", "")
+    stage = Stage(text, others=(SUB.replace(", revert: undo", ""),))
+    stage.end("a")
+    stage.end("one", on=stage.child())
+    stage.end("two", error="broken", on=stage.child())
+    second = stage.child()
+    stage.end("one", outcome="cancelled", on=second)
+    assert stage.execution.state == "CANCELLED"
+    stage.rerun(on=second)
+    assert stage.execution.state == "RUNNING"
+    stage.end("one", on=second)
+    stage.end("two", error="broken", on=second)
+    third = stage.child()
+    assert (second.state, third.state) == ("REVERTED", "RUNNING")
+    stage.end("one", on=third)
+    stage.end("two", 1, on=third)
+    assert stage.execution.state == "SUCCESS"
+    stage.check()
+
+
 def test_the_outer_strategy_reverts_the_children_too() -> None:
     """C30, decision 17: when the retries are used up, the parent goes back: the failed child is reverted as well."""
     done = Log(
