@@ -1,4 +1,5 @@
-"""Keeps the tests of an `xdist_group` in one process, so that they share the services of their module.
+"""Keeps the tests of an `xdist_group` in one process, so that they share the services of their module, and reads only
+files with the mark `alone` when only such tests are wanted.
 
 pytest-xdist 3.8 passes the group on in the id of a test, in a field that pytest 9.2 does not read any more: without
 this the mark has no effect, and each process starts the services again (pytest-xdist, issue 1386).
@@ -6,7 +7,15 @@ this the mark has no effect, and each process starts the services again (pytest-
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out a file without the mark `alone` where only tests that have it are wanted: reading all takes longer."""
+    is_in_question = config.option.markexpr == "alone" and collection_path.is_file()
+    return True if is_in_question and "mark.alone" not in collection_path.read_text() else None
 
 
 @pytest.hookimpl(trylast=True)
