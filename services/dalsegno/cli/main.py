@@ -7,7 +7,6 @@ import sys
 from typing import Annotated
 
 import typer
-from typer import rich_utils
 from typer._click.exceptions import ClickException  # an error in the command line; typer exports it nowhere else
 
 from dalsegno.cli import (
@@ -124,6 +123,8 @@ def _print_misuse(error: ClickException) -> int:
     if PRINTING.form is not Format.TABLE:
         print_usage(error.format_message())
     else:
+        from typer import rich_utils  # loading it takes a fifth of the time of a command, and few are wrong
+
         rich_utils.rich_format_error(error)
     return USAGE
 
