@@ -1,13 +1,14 @@
-"""Starts of services by a fork of a process that has loaded their modules: new interpreters would take most of the time
-of a small machine (4.3 s of processor time for engine, executor and api, 1 s so).
+"""Starts of services and commands by a fork of a process that has loaded their modules: new interpreters would take
+most of the time of a small machine (4.3 s of processor time for engine, executor and api, 1 s so).
 
     process = start_forked(Program("dalsegno.engine", ("--listen", "127.0.0.1:0"), log, environment))
     process.send_signal(signal.SIGTERM)
     process.wait(20)
 
 What is forked differs from `python -m dalsegno.engine` in nothing else: it has its own arguments, environment, folder
-and output, and ends like any program. It is killed when the template ends, and that ends with the program that has
-started it. Each program has one template, from its first start on.
+and output, and ends like any program, but for one thing: it does not free each object then. It is killed when the
+template ends, and that ends with the program that has started it. Each program has one template, from its first start
+on.
 
 Run as a file, this is the template: it reads a request on each line, and writes which process it has forked, and how
 each has ended.
@@ -15,7 +16,9 @@ each has ended.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -40,7 +43,7 @@ LOADED = (
     *("dalsegno.engine.service", "dalsegno.engine.settings", "dalsegno.api.service", "dalsegno.api.settings"),
     *("dalsegno.gateway.service", "dalsegno.worker.worker", "dalsegno.rpc.metrics", "dalsegno.store.opening"),
     *("dalsegno.store.migrate", "dalsegno.store.postgres", "alembic.command", "sqlalchemy.dialects.sqlite.pysqlite"),
-    "sqlalchemy.dialects.postgresql.psycopg",
+    *("sqlalchemy.dialects.postgresql.psycopg", "dalsegno.cli.main", "typer._adapters"),
 )
 """What is not installed is left out."""
 START_S = 60.0
@@ -52,12 +55,14 @@ class Program:
     """What a process runs: `python -m MODULE ARGUMENT...`, or `python FILE ARGUMENT...`."""
 
     file: str
-    """A module, or a file if it ends with `.py`."""
+    """A module, or a file if it has a slash."""
     arguments: tuple[str, ...]
     log: Path
     """Where its output is appended."""
     environment: dict[str, str]
     """All of it."""
+    errors: Path | None = None
+    """Where its error output is appended, if not to `log`."""
 
 
 class Forked:
@@ -116,7 +121,8 @@ class Template:
 
     def start(self, program: Program) -> Forked:
         """Fork a process that runs a program."""
-        request = {**asdict(program), "log": str(program.log), "folder": str(Path.cwd())}
+        outputs = {"log": str(program.log), "errors": str(program.errors or program.log)}
+        request = {**asdict(program), **outputs, "folder": str(Path.cwd())}
         with self._lock:
             child = self._starting = Forked()
             assert self._process.stdin is not None
@@ -154,15 +160,44 @@ def start_forked(program: Program) -> Forked:
 
 def main() -> None:
     """Be the template until its program has ended, or, in a process that was forked, run what is to run."""
+    ending = Ending()
+    atexit.register(ending.leave)  # the first one is called last
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)
     for name in LOADED:
         with suppress(ImportError):
             importlib.import_module(name)
+    gc.freeze()  # else each process copies all of it when it looks for garbage, at its end at the latest
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which ends its services in order
     program = serve(requests, answers)
     if program is not None:
-        run(program)
+        with ending:
+            run(program)
+
+
+class Ending:
+    """The end of a program whose exit code is known: it is left at once when all else is done. To free what the
+    template has loaded, Python would first copy all of that."""
+
+    def __init__(self) -> None:
+        self._code: int | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, _: object) -> None:
+        code = raised.code if isinstance(raised, SystemExit) else None
+        if (raised is None or isinstance(raised, SystemExit)) and not isinstance(code, str):
+            self._code = code or 0
+
+    def leave(self) -> None:
+        """Leave, if this is such a program, and its threads and what it has registered for its end are done."""
+        if self._code is None:
+            return
+        with suppress(OSError, ValueError):  # closed
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(self._code)
 
 
 def serve(requests: int, answers: int) -> dict[str, Any] | None:
@@ -219,12 +254,11 @@ def bind(template: int, descriptors: Iterable[int]) -> None:
 
 def run(program: dict[str, Any]) -> None:
     """Run a program in this process, with its own arguments, environment, folder and output."""
-    log = os.open(program["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (log, 1), (log, 2)):
+    log, errors = (os.open(program[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666) for name in ("log", "errors"))
+    for target, source in enumerate((null, log, errors)):
         os.dup2(source, target)
-    os.close(log)
-    os.close(null)
+        os.close(source)
     os.environ.clear()
     os.environ.update(program["environment"])
     os.chdir(program["folder"])
@@ -233,7 +267,7 @@ def run(program: dict[str, Any]) -> None:
     sys.path[:0] = [program["folder"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     file: str = program["file"]
     sys.argv = [file, *program["arguments"]]
-    if file.endswith(".py"):
+    if os.sep in file:
         runpy.run_path(file, run_name="__main__")
     else:
         runpy.run_module(file, run_name="__main__", alter_sys=True)

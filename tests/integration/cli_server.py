@@ -14,15 +14,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tests.ports import free_address
+from tests.template import Program, start_forked
 from tests.tied import tied
 
 from dalsegno.store.inspection import check
 from dalsegno.store.opening import open_store
 
 DALSEGNO = (sys.executable, "-m", "dalsegno.cli.main")
+SCRIPT = Path(sys.executable).parent / "dalsegno"
+"""What is installed."""
 SERVICES = ("engine", "executor", "api")
 
 
@@ -32,9 +36,17 @@ def clean_environment() -> dict[str, str]:
 
 
 def type_command(*words: object, within_s: float = 60) -> subprocess.CompletedProcess[str]:
-    """Type a command and wait for its end."""
-    command = [*DALSEGNO, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=within_s, env=clean_environment())
+    """Type a command and wait for its end. A process with its modules runs it: most commands take less than loading."""
+    arguments = tuple(map(str, words))
+    with TemporaryDirectory() as folder:
+        told, errors = Path(folder, "told"), Path(folder, "errors")
+        command = start_forked(Program(str(SCRIPT), arguments, told, clean_environment(), errors))
+        try:
+            code = command.wait(within_s)
+        except subprocess.TimeoutExpired:
+            command.send_signal(signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess([str(SCRIPT), *arguments], code, told.read_text(), errors.read_text())
 
 
 def wait_for(holds: Callable[[], Any], within_s: float = 30.0) -> Any:

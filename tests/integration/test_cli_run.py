@@ -7,7 +7,6 @@ import pty
 import re
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from tests.integration.cli_server import (
     DALSEGNO,
+    SCRIPT,
     Served,
     clean_environment,
     list_processes,
@@ -62,10 +62,9 @@ def test_files_of_the_present_folder_do_not_take_the_place_of_modules(tmp_path: 
     for name in ("json", "nt", "random", "typing"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported by mistake')")
     (tmp_path / "greet.yaml").write_text(GREETING)
-    script = Path(sys.executable).parent / "dalsegno"
     for words in (("workflow", "validate", "greet.yaml"), ("run", "greet.yaml", "-i", "name=Ann")):
         ended = subprocess.run(
-            [script, *words],
+            [SCRIPT, *words],
             cwd=tmp_path,
             capture_output=True,
             text=True,
