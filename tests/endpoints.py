@@ -7,6 +7,9 @@ from collections import Counter
 
 from aiohttp import web
 
+REACHABLE = {"DALSEGNO_PRIVATE_NETWORKS": "127.0.0.1"}
+"""The variable by which services may reach servers of tests."""
+
 
 class Endpoint:
     """Use it with `async with`, and its `url`.

@@ -22,6 +22,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.endpoints import REACHABLE
 from tests.ports import free_port
 from tests.template import Forked, Program, start_forked
 
@@ -91,7 +92,7 @@ class Service:
         """Start it, without waiting."""
         assert not self.is_running, f"{self.name} runs already"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
-        environment |= {"PYTHONPATH": str(SOURCES), "DALSEGNO_STATE_FOLDER": str(self.log.parent)}
+        environment |= {"PYTHONPATH": str(SOURCES), "DALSEGNO_STATE_FOLDER": str(self.log.parent)} | REACHABLE
         words = (*self.launcher, f"dalsegno.{self.name}", "--listen", self.address, *self.arguments)
         self.log.touch()
         self._process = start_forked(Program(words[0], words[1:], self.log, environment))

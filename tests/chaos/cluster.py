@@ -17,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from tests.cutting import Cutter
+from tests.endpoints import REACHABLE
 from tests.ports import free_port
 from tests.template import Forked, Program, start_forked
 
@@ -44,7 +45,7 @@ class Process:
         log = folder / f"{kind}.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
         environment |= {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "services", ROOT)))}
-        environment |= {"DALSEGNO_STATE_FOLDER": str(folder)}
+        environment |= {"DALSEGNO_STATE_FOLDER": str(folder)} | REACHABLE
         self.program = Program(f"dalsegno.{kind}", (), log, environment)
         self.is_wanted = False
         """Whether it is to run: what has ended by itself is then started again."""

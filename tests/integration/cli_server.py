@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.endpoints import REACHABLE
 from tests.ports import free_address
 from tests.template import Program, start_forked
 from tests.tied import tied
@@ -31,8 +32,8 @@ SERVICES = ("engine", "executor", "api")
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without variables that name other servers and folders."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")}
+    """Return the environment without variables that name other servers and folders; servers of tests are reached."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")} | REACHABLE
 
 
 def type_command(*words: object, within_s: float = 60) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.endpoints import REACHABLE
 from tests.ports import free_port
 from tests.template import Forked, Program, start_forked
 
@@ -70,7 +71,7 @@ class EngineProcess:
     def launch(self) -> None:
         """Start, on the same port as before, without waiting."""
         arguments = ["--listen", self.address, "--database", self.url, "--grace-s", "2", *self.options]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "services"), **self.environment}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "services"), **REACHABLE, **self.environment}
         self.process = start_forked(Program(self.program, tuple(arguments), self.folder / "engine.log", environment))
 
     async def kill(self) -> None:

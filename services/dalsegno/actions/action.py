@@ -29,7 +29,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Literal, ParamSpec, TypeVar
+from typing import Generic, Literal, ParamSpec, TypeAlias, TypeVar
 
 from dalsegno.actions.limits import Limits, read_limits
 from dalsegno.actions.signature import Inputs, read_signature
@@ -186,6 +186,9 @@ class Action(Generic[P, R_co]):
             if name in given:
                 given[f"{name}_"] = given.pop(name)
         return given
+
+
+AnyAction: TypeAlias = Action[..., object]
 
 
 def action(

@@ -9,13 +9,14 @@ import asyncio
 import random as chance
 import socket
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from email.message import EmailMessage
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dalsegno.actions import http, mail
-from dalsegno.actions.action import ActionFailed, Delegated, action
+from dalsegno.actions.action import ActionFailed, AnyAction, Delegated, action
+from dalsegno.outgoing.reach import Reach
 from dalsegno.workflow.value import UnfitValue, decode, encode
 
 if TYPE_CHECKING:
@@ -88,90 +89,103 @@ def ask(
     return Delegated(completion_timeout_s=minutes * 60 if minutes else None)
 
 
-@action("core.http", typed=False)
-async def request(
-    url: str,
-    method: str | None = None,
-    headers: Mapping[str, object] | None = None,
-    params: object = None,
-    body: object = None,
-    cookies: Mapping[str, str] | None = None,
-    auth: object = None,
-    username: str | None = None,
-    password: str | None = None,
-    timeout: float = 60,  # noqa: ASYNC109 (so StackStorm calls it)
-    allow_redirects: bool = False,
-    http_proxy: str | None = None,
-    https_proxy: str | None = None,
-    verify_ssl_cert: bool = True,
-    url_hosts_blacklist: list[str] | None = None,
-    url_hosts_whitelist: list[str] | None = None,
-    file_name: str | None = None,
-    file_content: str | None = None,
-    file_content_type: str | None = None,
-) -> dict[str, object]:
-    """Send an HTTP request; return status_code, body (parsed if the answer is JSON), parsed, headers.
+class Sending:
+    """The actions that send something, to servers that they may reach."""
 
-    It fails, with the same values, unless the status is 200 to 206. `method` is POST if there is a body, else GET.
-    Not safe to rerun by default: a task whose method is GET says `safe-rerun: true`.
-    """
-    _check_host(url, url_hosts_blacklist, url_hosts_whitelist)
-    sent = {name: str(value) for name, value in (headers or {}).items() if value is not None}
-    has_file = bool(file_name and file_content)
+    def __init__(self, reach: Reach) -> None:
+        self._http = http.Http(reach)
+        self._mailer = mail.Mailer(reach)
 
-    def write() -> bytes | aiohttp.FormData | None:
-        if file_name and file_content:
-            return _form(file_name, file_content, file_content_type)
-        return _body(body, sent)
+    async def request(
+        self,
+        url: str,
+        method: str | None = None,
+        headers: Mapping[str, object] | None = None,
+        params: object = None,
+        body: object = None,
+        cookies: Mapping[str, str] | None = None,
+        auth: object = None,
+        username: str | None = None,
+        password: str | None = None,
+        timeout: float = 60,  # noqa: ASYNC109 (so StackStorm calls it)
+        allow_redirects: bool = False,
+        http_proxy: str | None = None,
+        https_proxy: str | None = None,
+        verify_ssl_cert: bool = True,
+        url_hosts_blacklist: list[str] | None = None,
+        url_hosts_whitelist: list[str] | None = None,
+        file_name: str | None = None,
+        file_content: str | None = None,
+        file_content_type: str | None = None,
+    ) -> dict[str, object]:
+        """Send an HTTP request; return status_code, body (parsed if the answer is JSON), parsed, headers.
 
-    chosen = (method or ("POST" if body or has_file else "GET")).upper()
-    response = await http.exchange(
-        chosen,
-        url,
-        write,
-        headers=sent,
-        params=params,
-        cookies=cookies,
-        auth=[username or "", password or ""] if username or password else auth,
-        timeout_s=timeout,
-        follows_redirects=bool(allow_redirects),
-        proxies={scheme: proxy for scheme, proxy in (("http", http_proxy), ("https", https_proxy)) if proxy},
-        verify=verify_ssl_cert,
-    )
-    content, parsed = _parsed(response)
-    result = {"status_code": response.status, "body": content, "parsed": parsed, "headers": response.headers}
-    if response.status not in _SUCCESSES:
-        raise ActionFailed(f"HTTP {response.status} {response.reason}: {chosen} {url}", result)
-    return result
+        It fails, with the same values, unless the status is 200 to 206. `method` is POST if there is a body, else GET.
+        Not safe to rerun by default: a task whose method is GET says `safe-rerun: true`.
+        """
+        _check_host(url, url_hosts_blacklist, url_hosts_whitelist)
+        sent = {name: str(value) for name, value in (headers or {}).items() if value is not None}
+        has_file = bool(file_name and file_content)
+
+        def write() -> bytes | aiohttp.FormData | None:
+            if file_name and file_content:
+                return _form(file_name, file_content, file_content_type)
+            return _body(body, sent)
+
+        chosen = (method or ("POST" if body or has_file else "GET")).upper()
+        response = await self._http.exchange(
+            chosen,
+            url,
+            write,
+            headers=sent,
+            params=params,
+            cookies=cookies,
+            auth=[username or "", password or ""] if username or password else auth,
+            timeout_s=timeout,
+            follows_redirects=bool(allow_redirects),
+            proxies={scheme: proxy for scheme, proxy in (("http", http_proxy), ("https", https_proxy)) if proxy},
+            verify=verify_ssl_cert,
+        )
+        content, parsed = _parsed(response)
+        result = {"status_code": response.status, "body": content, "parsed": parsed, "headers": response.headers}
+        if response.status not in _SUCCESSES:
+            raise ActionFailed(f"HTTP {response.status} {response.reason}: {chosen} {url}", result)
+        return result
+
+    async def send_mail(
+        self,
+        to: object,
+        subject: str,
+        body: str,
+        from_: str = "dalsegno",
+        content_type: str = "text/html",
+        send_empty_body: bool = True,
+        attachments: list[Mapping[str, str]] | None = None,
+        smtp_server: str = "localhost",
+        smtp_password: str | None = None,
+    ) -> dict[str, object]:
+        """Send an email; return stdout, stderr, failed, succeeded, return_code.
+
+        `to` is a list, or one text with commas. A `from` without a host gets this executor's. `attachments` are
+        objects of `name` and `content` (or `base64`); files of the executor's machine are not read. It is sent through
+        `smtp_server`, "host" or "host:port", and with `smtp_password` over TLS.
+        """
+        recipients = mail.read_addresses(to)
+        sender = from_ if "@" in from_ else f"{from_}@{socket.gethostname()}"
+        if str(body).strip() or send_empty_body:
+            try:
+                message = _compose(sender, recipients, subject, str(body), content_type, attachments)
+            except ValueError as error:
+                raise ActionFailed(f"Failed to send mail to {', '.join(recipients)}: {error}") from error
+            await self._mailer.deliver(message, sender, recipients, smtp_server, smtp_password)
+        return {**noop(), "stdout": f"Successfully sent mail to {', '.join(recipients)}", "stderr": ""}
 
 
-@action("core.sendmail", typed=False)
-async def send_mail(
-    to: object,
-    subject: str,
-    body: str,
-    from_: str = "dalsegno",
-    content_type: str = "text/html",
-    send_empty_body: bool = True,
-    attachments: list[Mapping[str, str]] | None = None,
-    smtp_server: str = "localhost",
-    smtp_password: str | None = None,
-) -> dict[str, object]:
-    """Send an email; return stdout, stderr, failed, succeeded, return_code.
-
-    `to` is a list, or one text with commas. A `from` without a host gets this executor's. `attachments` are
-    objects of `name` and `content` (or `base64`); files of the executor's machine are not read. It is sent through
-    `smtp_server`, "host" or "host:port", and with `smtp_password` over TLS.
-    """
-    recipients = mail.read_addresses(to)
-    sender = from_ if "@" in from_ else f"{from_}@{socket.gethostname()}"
-    if str(body).strip() or send_empty_body:
-        try:
-            message = _compose(sender, recipients, subject, str(body), content_type, attachments)
-        except ValueError as error:
-            raise ActionFailed(f"Failed to send mail to {', '.join(recipients)}: {error}") from error
-        await mail.deliver(message, sender, recipients, smtp_server, smtp_password)
-    return {**noop(), "stdout": f"Successfully sent mail to {', '.join(recipients)}", "stderr": ""}
+def sending_actions(reach: Reach) -> Iterator[AnyAction]:
+    """Yield the actions that send something, which reach what they may."""
+    sending = Sending(reach)
+    yield action("core.http", typed=False)(sending.request)
+    yield action("core.sendmail", typed=False)(sending.send_mail)
 
 
 def _text(message: object) -> str:

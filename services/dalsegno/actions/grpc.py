@@ -15,11 +15,12 @@ from base64 import b64decode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from dalsegno.actions.action import Action, ActionContext, ActionFailed, action
-from dalsegno.actions.permission import allows_target, is_target
+from dalsegno.actions.action import ActionContext, ActionFailed, AnyAction, action
+from dalsegno.actions.permission import allows_target, is_target, names_target
+from dalsegno.outgoing.reach import EVERYWHERE, NOWHERE, Reach
 
 if TYPE_CHECKING:  # descriptions do not need gRPC
     from dalsegno.actions.grpc_calls.call import Request
@@ -28,8 +29,6 @@ if TYPE_CHECKING:  # descriptions do not need gRPC
 
 NAME = "grpc.call"
 RETRIES_MAX = 100
-
-AnyAction: TypeAlias = Action[..., object]
 
 _METHOD = re.compile(r"/?([A-Za-z_][\w.]*)/([A-Za-z_]\w*)")
 
@@ -56,10 +55,11 @@ NO_FILES = Files()
 class Caller:
     """The action, with what its operator allows and gives it."""
 
-    def __init__(self, targets: Collection[str], files: Files) -> None:
-        """`targets`: the allowed ones, with wildcards."""
+    def __init__(self, targets: Collection[str], files: Files, reach: Reach) -> None:
+        """`targets`: the allowed ones, with wildcards; `reach`: the addresses that those with a wildcard may have."""
         self._targets = targets
         self._files = files
+        self._reach = reach
 
     async def call(
         self,
@@ -97,7 +97,9 @@ class Caller:
             order.descriptors = await self._read_descriptors(descriptor_set, descriptor_file)
             files = self._files
             certificates = Certificates(files.ca, files.certificate, files.key) if tls else None
-            async with _open_connections().use(target, certificates) as connection:
+            # The operator says where a target leads by naming its host.
+            reach = EVERYWHERE if names_target(self._targets, target) else self._reach
+            async with _open_connections().use(target, certificates, reach) as connection:
                 try:
                     return await carry_out(order, connection)
                 finally:
@@ -149,9 +151,9 @@ class Caller:
         raise invalid(f"there is no descriptor_file {name}, only {', '.join(sorted(there)) or 'none'}")
 
 
-def call_action(targets: Collection[str] = (), files: Files = NO_FILES) -> AnyAction:
-    """Return grpc.call for these allowed targets, with these files."""
-    return action(NAME, typed=False)(Caller(targets, files).call)
+def call_action(targets: Collection[str] = (), files: Files = NO_FILES, reach: Reach = NOWHERE) -> AnyAction:
+    """Return grpc.call for these allowed targets, with these files; `reach`: see Caller."""
+    return action(NAME, typed=False)(Caller(targets, files, reach).call)
 
 
 async def close() -> None:

@@ -6,13 +6,15 @@ import asyncio
 import ssl
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit, urlunsplit
 from weakref import WeakKeyDictionary
 
-from dalsegno.actions.action import DELEGATED, ActionContext, ActionFailed, Delegated, action
+from dalsegno.actions.action import DELEGATED, ActionContext, ActionFailed, AnyAction, Delegated, action
+from dalsegno.outgoing.connecting import http_session, http_timeout
+from dalsegno.outgoing.reach import Reach
 from dalsegno.workflow.value import VALUE_BYTES_MAX, UnfitValue, decode, encode
 
 if TYPE_CHECKING:  # its import takes longer than all others together, and descriptions do not need it
@@ -21,88 +23,7 @@ if TYPE_CHECKING:  # its import takes longer than all others together, and descr
 _SUCCESSES = range(200, 307)
 """The status codes that are a success in Mistral; redirects are, because they are not followed by default."""
 
-_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
-
-
-@action("std.http", typed=False)
-async def request(
-    url: str,
-    method: str = "GET",
-    params: object = None,
-    body: object = None,
-    json: object = None,
-    headers: Mapping[str, object] | None = None,
-    cookies: Mapping[str, str] | None = None,
-    auth: object = None,
-    timeout: float | None = None,  # noqa: ASYNC109 (so Mistral calls it)
-    allow_redirects: bool | None = None,
-    proxies: Mapping[str, str] | None = None,
-    verify: bool | str | None = None,
-) -> dict[str, object]:
-    """Send an HTTP request; return content (parsed if it is JSON), status, reason, headers, cookies, url, elapsed.
-
-    A `body` that is a dict or list is sent as JSON text; `auth` is "user:password"; `timeout` is in seconds, none
-    beside the deadline of the action when absent; `verify` false accepts any certificate, a path names trusted ones.
-    Not safe to rerun by default: a task whose method is GET says `safe-rerun: true`.
-    """
-    if body is not None and json is not None:
-        raise ActionFailed("Only one of the parameters 'json' and 'body' can be passed.")
-    sent_headers = {name: str(value) for name, value in (headers or {}).items() if value is not None}
-    response = await exchange(
-        method,
-        url,
-        lambda: _write_body(body if json is None else json, json is not None, sent_headers),
-        headers=sent_headers,
-        params=params,
-        cookies=cookies,
-        auth=auth,
-        timeout_s=timeout,
-        follows_redirects=bool(allow_redirects),
-        proxies=proxies,
-        verify=verify,
-    )
-    result = _result_of(response)
-    if response.status not in _SUCCESSES:
-        raise ActionFailed(f"HTTP {response.status} {response.reason}: {method.upper()} {url}", result)
-    return result
-
-
-@action("std.mistral_http", typed=False)
-async def request_and_delegate(
-    context: ActionContext,
-    url: str,
-    method: str = "GET",
-    params: object = None,
-    body: object = None,
-    json: object = None,
-    headers: Mapping[str, object] | None = None,
-    cookies: Mapping[str, str] | None = None,
-    auth: object = None,
-    timeout: float | None = None,  # noqa: ASYNC109 (so Mistral calls it)
-    allow_redirects: bool | None = None,
-    proxies: Mapping[str, str] | None = None,
-    verify: bool | str | None = None,
-) -> Delegated:
-    """Send an HTTP request with headers that identify the action; its receiver completes the action later."""
-    told: dict[str, object] = {
-        **(headers or {}),
-        "Mistral-Workflow-Name": context.workflow,
-        "Mistral-Workflow-Execution-Id": context.execution_id,
-        "Mistral-Task-Id": f"{context.execution_id}.{context.task_number}" if context.execution_id else "",
-        "Mistral-Action-Execution-Id": context.action_execution_id,
-        "Dalsegno-Task-Token": context.task_token,
-    }
-    if context.callback_url:
-        told["Dalsegno-Callback-Url"] = context.callback_url
-    await request(url, method, params, body, json, told, cookies, auth, timeout, allow_redirects, proxies, verify)
-    return DELEGATED
-
-
-async def close() -> None:
-    """Close the connections kept open by this event loop."""
-    session = _sessions.pop(asyncio.get_running_loop(), None)
-    if session is not None:
-        await session.close()
+_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Reach, aiohttp.ClientSession]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,58 +42,152 @@ class Response:
     elapsed_s: float
 
 
-async def exchange(
-    method: str,
-    url: str,
-    write: Callable[[], bytes | aiohttp.FormData | None],
-    *,
-    headers: dict[str, str],
-    params: object = None,
-    cookies: Mapping[str, str] | None = None,
-    auth: object = None,
-    timeout_s: float | None = None,
-    follows_redirects: bool = False,
-    proxies: Mapping[str, str] | None = None,
-    verify: bool | str | None = None,
-) -> Response:
-    """Send a request whose body `write` gives, which may add headers, and return the answer with any status.
+class Http:
+    """Requests that only reach what they may."""
 
-    Raises ActionFailed if there is none.
-    """
-    import aiohttp
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
 
-    try:
-        data = write()
-        if auth:
-            headers["Authorization"] = _write_credentials(auth)
-        start_s = time.monotonic()
-        async with _session().request(
-            method.upper(),
-            _write_query(url, params),
-            data=data,
-            headers=headers,
+    async def request(
+        self,
+        url: str,
+        method: str = "GET",
+        params: object = None,
+        body: object = None,
+        json: object = None,
+        headers: Mapping[str, object] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        auth: object = None,
+        timeout: float | None = None,  # noqa: ASYNC109 (so Mistral calls it)
+        allow_redirects: bool | None = None,
+        proxies: Mapping[str, str] | None = None,
+        verify: bool | str | None = None,
+    ) -> dict[str, object]:
+        """Send an HTTP request; return content (parsed if it is JSON), status, reason, headers, cookies, url, elapsed.
+
+        A `body` that is a dict or list is sent as JSON text; `auth` is "user:password"; `timeout` is in seconds, none
+        beside the deadline of the action when absent; `verify` false accepts any certificate, a path names trusted
+        ones. Not safe to rerun by default: a task whose method is GET says `safe-rerun: true`.
+        """
+        if body is not None and json is not None:
+            raise ActionFailed("Only one of the parameters 'json' and 'body' can be passed.")
+        sent_headers = {name: str(value) for name, value in (headers or {}).items() if value is not None}
+        response = await self.exchange(
+            method,
+            url,
+            lambda: _write_body(body if json is None else json, json is not None, sent_headers),
+            headers=sent_headers,
+            params=params,
             cookies=cookies,
-            timeout=aiohttp.ClientTimeout(total=None if timeout_s is None else float(timeout_s)),
-            allow_redirects=follows_redirects,
-            proxy=(proxies or {}).get(urlsplit(url).scheme),
-            ssl=_trust(verify),
-            skip_auto_headers=() if isinstance(data, aiohttp.FormData) else ("Content-Type",),
-        ) as response:
-            elapsed_s = time.monotonic() - start_s
-            text, encoding = _read_text(await _read_bounded(response), response.charset)
-            return Response(
-                status=response.status,
-                reason=response.reason or "",
-                text=text,
-                encoding=encoding,
-                headers={name: ", ".join(response.headers.getall(name)) for name in response.headers},
-                cookies={name: morsel.value for name, morsel in response.cookies.items()},
-                url=str(response.url),
-                history=[str(each.url) for each in response.history],
-                elapsed_s=elapsed_s,
-            )
-    except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
-        raise ActionFailed(f"Failed to send HTTP request: {str(error) or type(error).__name__}") from error
+            auth=auth,
+            timeout_s=timeout,
+            follows_redirects=bool(allow_redirects),
+            proxies=proxies,
+            verify=verify,
+        )
+        result = _result_of(response)
+        if response.status not in _SUCCESSES:
+            raise ActionFailed(f"HTTP {response.status} {response.reason}: {method.upper()} {url}", result)
+        return result
+
+    async def request_and_delegate(
+        self,
+        context: ActionContext,
+        url: str,
+        method: str = "GET",
+        params: object = None,
+        body: object = None,
+        json: object = None,
+        headers: Mapping[str, object] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        auth: object = None,
+        timeout: float | None = None,  # noqa: ASYNC109 (so Mistral calls it)
+        allow_redirects: bool | None = None,
+        proxies: Mapping[str, str] | None = None,
+        verify: bool | str | None = None,
+    ) -> Delegated:
+        """Send an HTTP request with headers that identify the action; its receiver completes the action later."""
+        told: dict[str, object] = {
+            **(headers or {}),
+            "Mistral-Workflow-Name": context.workflow,
+            "Mistral-Workflow-Execution-Id": context.execution_id,
+            "Mistral-Task-Id": f"{context.execution_id}.{context.task_number}" if context.execution_id else "",
+            "Mistral-Action-Execution-Id": context.action_execution_id,
+            "Dalsegno-Task-Token": context.task_token,
+        }
+        if context.callback_url:
+            told["Dalsegno-Callback-Url"] = context.callback_url
+        await self.request(
+            url, method, params, body, json, told, cookies, auth, timeout, allow_redirects, proxies, verify
+        )
+        return DELEGATED
+
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        write: Callable[[], bytes | aiohttp.FormData | None],
+        *,
+        headers: dict[str, str],
+        params: object = None,
+        cookies: Mapping[str, str] | None = None,
+        auth: object = None,
+        timeout_s: float | None = None,
+        follows_redirects: bool = False,
+        proxies: Mapping[str, str] | None = None,
+        verify: bool | str | None = None,
+    ) -> Response:
+        """Send a request whose body `write` gives, which may add headers, and return the answer with any status.
+
+        Raises ActionFailed if there is none.
+        """
+        import aiohttp
+
+        try:
+            data = write()
+            if auth:
+                headers["Authorization"] = _write_credentials(auth)
+            start_s = time.monotonic()
+            async with _session(self._reach).request(
+                method.upper(),
+                _write_query(url, params),
+                data=data,
+                headers=headers,
+                cookies=cookies,
+                timeout=http_timeout(None if timeout_s is None else float(timeout_s)),
+                allow_redirects=follows_redirects,
+                proxy=(proxies or {}).get(urlsplit(url).scheme),
+                ssl=_trust(verify),
+                skip_auto_headers=() if isinstance(data, aiohttp.FormData) else ("Content-Type",),
+            ) as response:
+                elapsed_s = time.monotonic() - start_s
+                text, encoding = _read_text(await _read_bounded(response), response.charset)
+                return Response(
+                    status=response.status,
+                    reason=response.reason or "",
+                    text=text,
+                    encoding=encoding,
+                    headers={name: ", ".join(response.headers.getall(name)) for name in response.headers},
+                    cookies={name: morsel.value for name, morsel in response.cookies.items()},
+                    url=str(response.url),
+                    history=[str(each.url) for each in response.history],
+                    elapsed_s=elapsed_s,
+                )
+        except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+            raise ActionFailed(f"Failed to send HTTP request: {str(error) or type(error).__name__}") from error
+
+
+def http_actions(reach: Reach) -> Iterator[AnyAction]:
+    """Yield the actions of the family, whose requests reach what they may."""
+    http = Http(reach)
+    yield action("std.http", typed=False)(http.request)
+    yield action("std.mistral_http", typed=False)(http.request_and_delegate)
+
+
+async def close() -> None:
+    """Close the connections kept open by this event loop."""
+    for session in _sessions.pop(asyncio.get_running_loop(), {}).values():
+        await session.close()
 
 
 def _result_of(response: Response) -> dict[str, object]:
@@ -193,16 +208,11 @@ def _result_of(response: Response) -> dict[str, object]:
     }
 
 
-def _session() -> aiohttp.ClientSession:
-    import aiohttp
-
-    loop = asyncio.get_running_loop()
-    session = _sessions.get(loop)
+def _session(reach: Reach) -> aiohttp.ClientSession:
+    sessions = _sessions.setdefault(asyncio.get_running_loop(), {})
+    session = sessions.get(reach)
     if session is None or session.closed:
-        # No shared cookies, because each workflow has its own; no limit, because the executor limits the actions.
-        session = _sessions[loop] = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar(), trust_env=True
-        )
+        session = sessions[reach] = http_session(reach)  # no limit, because the executor limits the actions
     return session
 
 

@@ -83,13 +83,29 @@ def allows_target(allowed: Iterable[str], target: str) -> bool:
     """
     if target.startswith("unix:"):
         return target in allowed
-    host, _, port = target.lower().rpartition(":")
-    for each in allowed:
-        wanted_host, _, wanted_port = each.lower().rpartition(":") if each != "*" else ("*", ":", "*")
-        covers = wanted_host in ("*", host) or (wanted_host[:2] == "*." and host.endswith(wanted_host[1:]))
-        if covers and wanted_port in ("*", port):
-            return True
-    return False
+    host = target.lower().rpartition(":")[0]
+    return any(
+        wanted in ("*", host) or (wanted[:2] == "*." and host.endswith(wanted[1:]))
+        for wanted in _hosts_for_port(allowed, target)
+    )
+
+
+def names_target(allowed: Iterable[str], target: str) -> bool:
+    """Return whether one of these targets names the host of this one, without a wildcard.
+
+    >>> names_target(["stock.example.com:*"], "stock.example.com:443"), names_target(["*"], "stock.example.com:443")
+    (True, False)
+    """
+    if target.startswith("unix:"):
+        return target in allowed
+    return target.lower().rpartition(":")[0] in _hosts_for_port(allowed, target)
+
+
+def _hosts_for_port(allowed: Iterable[str], target: str) -> list[str]:
+    """Return the hosts, also with wildcards, of the allowed targets whose port is, or covers, that of this one."""
+    port = target.rpartition(":")[2]
+    split = (each.lower().rpartition(":") if each != "*" else ("*", ":", "*") for each in allowed)
+    return [host for host, _, wanted in split if wanted in ("*", port)]
 
 
 def shown_permission(permission: str) -> str:

@@ -15,14 +15,13 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
 from dalsegno.actions import core, grpc, http, javascript, local, mail, ssh, std
-from dalsegno.actions.action import Action
+from dalsegno.actions.action import Action, AnyAction
 from dalsegno.actions.permission import is_allowed, targets_in
+from dalsegno.outgoing.reach import NOWHERE, Reach
 from dalsegno.workflow.model import ActionDescription
 
 GROUP = "dalsegno.actions"
 """The group of entry points."""
-
-AnyAction = Action[..., object]
 
 _log = logging.getLogger(__name__)
 
@@ -65,14 +64,15 @@ def load_registry(
     plugins: Iterable[EntryPoint] | None = None,
     allowed: Collection[str] = (),
     files: grpc.Files = grpc.NO_FILES,
+    reach: Reach = NOWHERE,
 ) -> Registry:
     """Return the built-in actions and those of the plug-ins (None: of all packages installed).
 
     Of the built-in ones that are off until the operator turns them on (permission.py) only the allowed are taken.
-    `files` are for grpc.call.
+    `files` are for grpc.call; `reach` is what actions that send something may reach beside public addresses.
     A plug-in that cannot be loaded, or whose action has a name that is taken, is logged and left out.
     """
-    builtin = list(_builtin_actions(targets_in(allowed), files))
+    builtin = list(_builtin_actions(targets_in(allowed), files, reach))
     off = [each.name for each in builtin if not is_allowed(each.name, allowed)]
     registry = Registry((each for each in builtin if each.name not in off), reserved=off)
     for plugin in entry_points(group=GROUP) if plugins is None else plugins:
@@ -89,10 +89,15 @@ def load_registry(
     return registry
 
 
-def _builtin_actions(targets: Collection[str] = (), files: grpc.Files = grpc.NO_FILES) -> Iterator[AnyAction]:
-    for module in (std, http, mail, ssh, javascript, core, local):
+def _builtin_actions(
+    targets: Collection[str] = (), files: grpc.Files = grpc.NO_FILES, reach: Reach = NOWHERE
+) -> Iterator[AnyAction]:
+    for module in (std, ssh, javascript, core, local):
         yield from actions_of(module)
-    yield grpc.call_action(targets, files)
+    yield from http.http_actions(reach)
+    yield from mail.mail_actions(reach)
+    yield from core.sending_actions(reach)
+    yield grpc.call_action(targets, files, reach)
 
 
 def _read_plugin(plugin: EntryPoint) -> list[AnyAction]:

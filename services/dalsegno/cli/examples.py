@@ -7,6 +7,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -103,6 +104,8 @@ def endpoints(
     async def serve() -> None:
         async with serve_endpoints(choose_address(listen, "--listen")) as url:
             console().print_line(f"endpoints at {url}; Ctrl-C stops them")
+            host = urlsplit(url).hostname
+            print_note(f"a server calls them if it was started with --private-networks {host}")
             await asyncio.Event().wait()
 
     asyncio.run(serve())

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 import typer
 
+from dalsegno.outgoing.reach import read_reach
+
 
 class Permission(StrEnum):
     """A group of actions that an operator can turn on."""
@@ -55,6 +57,15 @@ def read_permission(written: str) -> str:
         raise typer.BadParameter(f"{name} needs targets: {name}=HOST:PORT,... (* for all)")
     if name not in set(Permission) or bool(equals) != (name == Permission.GRPC):
         raise typer.BadParameter(f"{written!r} is not one of {', '.join(Permission)}=HOST:PORT,...")
+    return written
+
+
+def read_networks(written: str) -> str:
+    """Return what `--private-networks` allows, as it is written. Raises typer.BadParameter for other words."""
+    try:
+        read_reach(written)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     return written
 
 

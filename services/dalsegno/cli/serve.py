@@ -13,7 +13,7 @@ import typer
 
 from dalsegno.cli.connection import DEFAULT_SERVER
 from dalsegno.cli.output import print_note
-from dalsegno.cli.permissions import read_permission
+from dalsegno.cli.permissions import read_networks, read_permission
 from dalsegno.cli.screen import console
 from dalsegno.cli.serving import (
     ServerConfig,
@@ -24,6 +24,7 @@ from dalsegno.cli.serving import (
     running,
 )
 from dalsegno.cli.supervisor import Supervisor, is_free
+from dalsegno.outgoing.reach import OPTION, VARIABLE
 from dalsegno.rpc.options import DATABASE_URL, warning_of
 
 ENGINE = "127.0.0.1:7701"
@@ -104,6 +105,18 @@ Allow = Annotated[
         "grpc.call=HOST:PORT,... Repeatable.",
     ),
 ]
+PrivateNetworks = Annotated[
+    str,
+    typer.Option(
+        OPTION,
+        metavar="NETWORKS",
+        envvar=VARIABLE,
+        callback=read_networks,
+        help="Private networks that actions and notices may reach, such as 10.20.0.0/16,127.0.0.1, or all; default: "
+        "none, only public addresses.",
+        show_default=False,
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Log to this terminal, not to files in the data folder.")]
 
 
@@ -118,6 +131,7 @@ def serve(
     slots: Slots = 0,
     insecure: Insecure = False,
     allow: Allow = None,
+    private_networks: PrivateNetworks = "",
     verbose: Verbose = False,
 ) -> None:
     """Run a server until Ctrl-C: engine, executor, api and gateway. Each is a process, started again if it dies."""
@@ -134,6 +148,7 @@ def serve(
         logs=not verbose,
         insecure=insecure,
         allow=allow or (),
+        private_networks=private_networks,
         report=print_note,
     )
     asyncio.run(_serve(config))

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 from dalsegno.cli.connection import is_serving, wait_until_serving
 from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.supervisor import Service, Supervisor, choose_address
+from dalsegno.outgoing.reach import EVERYTHING
+from dalsegno.outgoing.reach import OPTION as REACH_OPTION
 from dalsegno.rpc.options import DATABASE_URL
 from dalsegno.rpc.server import INSTEAD, OPEN_TO_ALL, is_local
 
@@ -54,15 +56,18 @@ class ServerConfig:
     """Whether it may accept connections from other machines."""
     allow: tuple[str, ...] = ()
     """The actions that are off by default and that its executor runs."""
+    private_networks: str = ""
+    """The networks that actions and notices may reach beside public addresses; empty: those of the environment."""
 
     def services(self) -> list[Service]:
         """Return the services, first the one that the others need."""
         slots = ("--slots", str(self.slots)) if self.slots else ()
         allowed = [word for each in self.allow for word in ("--allow", each)]
+        reach = (REACH_OPTION, self.private_networks) if self.private_networks else ()
         open_to_all = ("--insecure",) if self.insecure else ()
         services = [
-            self._service("engine", "--listen", self.engine, *open_to_all, *self._callbacks()),
-            self._service("executor", "--engine", self.engine, "--id", "executor-1", *slots, *allowed),
+            self._service("engine", "--listen", self.engine, *open_to_all, *reach, *self._callbacks()),
+            self._service("executor", "--engine", self.engine, "--id", "executor-1", *slots, *allowed, *reach),
             self._service("api", "--listen", self.listen, "--engine", self.engine, *open_to_all),
         ]
         if self.gateway:
@@ -105,6 +110,7 @@ def plan_server(
     logs: bool = True,
     insecure: bool = False,
     allow: Sequence[str] = (),
+    private_networks: str = "",
     report: Callable[[str], None] = lambda told: None,
 ) -> ServerConfig:
     """Return the config of a server in the folder `data`, which is created for its owner only if it is missing.
@@ -137,6 +143,7 @@ def plan_server(
         logs=folder if logs else None,
         insecure=insecure,
         allow=tuple(allow),
+        private_networks=private_networks,
     )
 
 
@@ -242,13 +249,16 @@ class PrivateServer:
 
 @asynccontextmanager
 async def private_server(report: Callable[[str], None]) -> AsyncIterator[PrivateServer]:
-    """Yield a private server on free ports, with its data in a temporary folder. Raises CommandError."""
+    """Yield a private server on free ports, with its data in a temporary folder. Raises CommandError.
+
+    It runs what its user wrote, and reaches what its user reaches.
+    """
     task = asyncio.current_task()
     assert task is not None, "a coroutine runs in a task"
     # What runs cleans up. Not by SIGINT, which a command in the background of a script ignores.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with temporary_folder() as folder:
-        config = plan_server(folder, "127.0.0.1:0", "127.0.0.1:0")
+        config = plan_server(folder, "127.0.0.1:0", "127.0.0.1:0", private_networks=EVERYTHING)
         async with running(config, report) as supervisor:
             yield PrivateServer(config.listen, supervisor)
 

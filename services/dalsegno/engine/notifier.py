@@ -21,6 +21,8 @@ from prometheus_client import Counter
 
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.work import Work
+from dalsegno.outgoing.connecting import http_session, http_timeout
+from dalsegno.outgoing.reach import Reach
 from dalsegno.store.records import NewMessage
 from dalsegno.workflow.events import NoticeDue
 from dalsegno.workflow.value import byte_length
@@ -110,8 +112,10 @@ class RecordPost(Work):
 class Notifier:
     """Posts notices from the event loop: those of one execution to one address in order, others concurrently."""
 
-    def __init__(self, put: Callable[[Work], None]) -> None:
+    def __init__(self, put: Callable[[Work], None], reach: Reach) -> None:
+        """`reach`: where receivers may be."""
         self._put = put
+        self._reach = reach
         self._pending_notices: dict[str, PendingNotice] = {}
         """By the notice's id, until its result is committed."""
         self._bytes = 0
@@ -173,19 +177,14 @@ class Notifier:
         try:
             session = self._open_session()
             body = notice.payload.text.encode()
-            async with session.post(notice.url, data=body, headers=headers, allow_redirects=False) as response:
+            async with session.post(
+                notice.url, data=body, headers=headers, allow_redirects=False, timeout=http_timeout(POST_S)
+            ) as response:
                 return "" if 200 <= response.status < 300 else f"HTTP {response.status} {response.reason}"
         except Exception as error:  # after any error the next notices must be posted
             return str(error) or type(error).__name__
 
     def _open_session(self) -> aiohttp.ClientSession:
-        import aiohttp
-
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONCURRENCY),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=POST_S),
-                trust_env=True,
-            )
+            self._session = http_session(self._reach, CONCURRENCY)
         return self._session

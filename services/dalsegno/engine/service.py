@@ -101,7 +101,7 @@ class Engine:
         )
         self.conductor.on_ended = self._note_end
         self._timers = Timers(self._clock, self.conductor.put, self.conductor.put_slice)
-        self._notifier = Notifier(self.conductor.put)
+        self._notifier = Notifier(self.conductor.put, settings.private_networks)
         self._feed = Feed()
         self._board = Board()
         lookups.hearing_since_s = self._hearing_since_s

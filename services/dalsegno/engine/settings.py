@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from dalsegno.outgoing.reach import NOWHERE, Reach
 from dalsegno.rpc.options import Options
 
 
@@ -32,6 +33,8 @@ class Settings:
     public_url: str = ""
     """The address under which third parties reach the gateway; empty: they cannot, and `callback_url()` fails."""
     log_level: str = "info"
+    private_networks: Reach = NOWHERE
+    """The addresses that notices may reach beside public ones."""
     insecure: bool = False
     """Whether it may listen on addresses that other machines reach, though it neither encrypts nor authenticates."""
 
@@ -53,6 +56,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
         "state-folder", str, "where it notes what it steps, unless beside a SQLite file; default: temporary files"
     )
     parser.add("public-url", str, "the address under which third parties reach the gateway, for callbacks")
+    parser.add_networks("where receivers of notices may be")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     parser.add_flag(
         "insecure", "listen where other machines reach it, without TLS and authentication", "DALSEGNO_INSECURE"

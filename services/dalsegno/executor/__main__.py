@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.set_up("executor", settings.log_level)
     try:
         worker = Worker(
-            *load_registry(allowed=settings.allow, files=_files(settings)),
+            *load_registry(allowed=settings.allow, files=_files(settings), reach=settings.private_networks),
             engine=settings.engines,
             id=settings.id,
             slots=settings.slots,

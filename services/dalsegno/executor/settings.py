@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from dalsegno.actions.limits import Limits, parse_limits
 from dalsegno.actions.permission import PERMISSIONS, read_allowed
+from dalsegno.outgoing.reach import NOWHERE, Reach
 from dalsegno.rpc.options import Options
 
 
@@ -33,6 +34,9 @@ class Settings:
     allow: tuple[str, ...] = ()
     """The allowed ones of the built-in actions that are off by default: `std.ssh`, `std.javascript`, `core.local`, and
     `grpc.call=TARGET` for each target."""
+    private_networks: Reach = NOWHERE
+    """The addresses that actions may reach beside public ones. Not those of `std.ssh`, and of `grpc.call` only those of
+    targets with a wildcard: whoever allows these says where they lead."""
     grpc_ca: str = ""
     """PEM of the authorities that sign the certificates of services; empty: those that gRPC knows."""
     grpc_cert: str = ""
@@ -65,6 +69,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_argument(
         "--allow", action="append", help=f"allow {shown}=HOST:PORT,... (* for all); may be given more than once"
     )
+    parser.add_networks("where actions may send something")
     parser.add("grpc-ca", str, "grpc.call: file of the authorities that sign the certificates of services")
     parser.add("grpc-cert", str, "grpc.call: file of the client certificate")
     parser.add("grpc-key", str, "grpc.call: file of the key of the client certificate")

@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
+from dalsegno.outgoing.reach import EVERYTHING, OPTION, VARIABLE, Reach, read_reach
+
 DATABASE_URL = "DALSEGNO_DATABASE_URL"
 """The environment variable with the URL of the store."""
 
@@ -49,6 +51,15 @@ class Options(argparse.ArgumentParser):
         value = words_of(self._environment.get(variable, "")) or getattr(self._default, attribute)
         self.add_argument(f"--{name}", dest=attribute, action=_Addresses, default=value, help=told)
 
+    def add_networks(self, told: str) -> None:
+        """Add the option for private networks that may be reached; its variable is the same for all services."""
+        try:
+            value = read_reach(self._environment.get(VARIABLE, ""))
+        except ValueError as error:
+            self.error(f"{VARIABLE}: {error}")
+        told = f"{told} beside public addresses: networks or addresses, separated by commas, or {EVERYTHING}"
+        self.add_argument(OPTION, type=_reach_of, default=value, metavar="NETWORKS", help=told)
+
     def add_flag(self, name: str, told: str, variable: str) -> None:
         """Add a flag; its variable sets it with 1, true or yes."""
         value = self._environment.get(variable, "").lower() in ("1", "true", "yes")
@@ -72,6 +83,13 @@ class _Addresses(argparse.Action):
         before = getattr(namespace, self.dest)
         known = () if before is self.default else before
         setattr(namespace, self.dest, tuple(dict.fromkeys((*known, *given))))
+
+
+def _reach_of(text: str) -> Reach:
+    try:
+        return read_reach(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def words_of(text: str) -> tuple[str, ...]:

@@ -30,8 +30,7 @@ from types import ModuleType
 
 from google.protobuf.message import DecodeError
 
-from dalsegno.actions.action import Action, ActionCancelled, ActionFailed
-from dalsegno.actions.registry import AnyAction
+from dalsegno.actions.action import Action, ActionCancelled, ActionFailed, AnyAction
 from dalsegno.rpc import logs
 from dalsegno.v1.executor_service_pb2 import TASK_OUTCOME_RUNNING, RunAction, TaskDone
 from dalsegno.worker.order import read_context, read_input

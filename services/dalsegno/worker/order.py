@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dalsegno.actions.action import ActionContext
-from dalsegno.actions.registry import AnyAction
+from dalsegno.actions.action import ActionContext, AnyAction
 from dalsegno.v1.executor_service_pb2 import RunAction
 from dalsegno.workflow.value import decode
 

@@ -20,9 +20,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from dalsegno.actions.action import ActionContext, ActionFailed
+from dalsegno.actions.action import ActionContext, ActionFailed, AnyAction
 from dalsegno.actions.permission import explain_absence
-from dalsegno.actions.registry import AnyAction, Registry
+from dalsegno.actions.registry import Registry
 from dalsegno.v1.executor_service_pb2 import RunAction, TaskDone
 from dalsegno.worker.isolation import Child
 from dalsegno.worker.order import read_context, read_input

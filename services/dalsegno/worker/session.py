@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from dalsegno.actions.registry import AnyAction, Registry
+from dalsegno.actions.action import AnyAction
+from dalsegno.actions.registry import Registry
 from dalsegno.v1.definition_pb2 import Parameter
 from dalsegno.v1.executor_service_pb2 import (
     ACK_VERDICT_REFUSED,

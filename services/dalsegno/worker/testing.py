@@ -13,8 +13,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from dalsegno.actions.action import ActionContext
-from dalsegno.actions.registry import AnyAction, Registry
+from dalsegno.actions.action import ActionContext, AnyAction
+from dalsegno.actions.registry import Registry
 from dalsegno.rpc import convert
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.worker import isolation

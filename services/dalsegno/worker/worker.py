@@ -26,9 +26,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from dalsegno.actions import grpc as grpc_calls
 from dalsegno.actions import http
-from dalsegno.actions.action import Action
+from dalsegno.actions.action import Action, AnyAction
 from dalsegno.actions.limits import Limits
-from dalsegno.actions.registry import AnyAction, Registry, actions_of
+from dalsegno.actions.registry import Registry, actions_of
 from dalsegno.rpc import logs
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.convert import LABELS_MAX

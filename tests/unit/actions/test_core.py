@@ -16,7 +16,10 @@ from aiosmtpd.smtp import SMTP, Envelope
 from dalsegno.actions import core, http
 from dalsegno.actions.action import ActionFailed, Delegated
 from dalsegno.actions.registry import builtin_descriptions
+from dalsegno.outgoing.reach import EVERYWHERE
 from dalsegno.workflow.scope import Constant
+
+sending = core.Sending(EVERYWHERE)
 
 WELL = {"failed": False, "succeeded": True, "return_code": 0}
 
@@ -133,14 +136,14 @@ async def address() -> AsyncIterator[str]:
 
 async def told(address: str, **given: Any) -> dict[str, Any]:
     """Return the request that the server received."""
-    result = await core.request.function(address, **given)
+    result = await sending.request(address, **given)
     assert isinstance(result["body"], dict)
     return result["body"]
 
 
 async def test_http_gives_status_code_body_and_headers(address: str) -> None:
     """A JSON body is parsed, and the result says so."""
-    result = await core.request.function(address, params={"a": "1"})
+    result = await sending.request(address, params={"a": "1"})
 
     assert result.keys() == {"status_code", "body", "parsed", "headers"}
     assert (result["status_code"], result["parsed"]) == (200, True)
@@ -162,7 +165,7 @@ async def test_only_what_is_called_json_is_parsed(
     address: str, params: dict[str, str], body: object, parsed: bool
 ) -> None:
     """A body is parsed only if its type is JSON and it is JSON; otherwise it is text."""
-    result = await core.request.function(address, params=params)
+    result = await sending.request(address, params=params)
     assert (result["body"], result["parsed"]) == (body, parsed)
 
 
@@ -194,10 +197,10 @@ async def test_http_sends_a_file(address: str) -> None:
 async def test_http_fails_with_the_answer(address: str, status: int, well: bool) -> None:
     """A status outside of 200 to 206 is a failure with the answer of the server."""
     if well:
-        assert (await core.request.function(address, params={"status": status}))["status_code"] == status
+        assert (await sending.request(address, params={"status": status}))["status_code"] == status
         return
     with pytest.raises(ActionFailed, match=f"^HTTP {status}") as failure:
-        await core.request.function(address, params={"status": status, "text": '"no"'})
+        await sending.request(address, params={"status": status, "text": '"no"'})
 
     assert isinstance(failure.value.result, Mapping)
     assert (failure.value.result["status_code"], failure.value.result["body"]) == (status, "no")
@@ -216,10 +219,10 @@ async def test_http_fails_with_the_answer(address: str, status: int, well: bool)
 async def test_http_keeps_to_lists_of_hosts(address: str, given: dict[str, Any], well: bool) -> None:
     """A list names the refused hosts, or the only allowed ones."""
     if well:
-        assert (await core.request.function(address, **given))["status_code"] == 200
+        assert (await sending.request(address, **given))["status_code"] == 200
     else:
         with pytest.raises(ActionFailed, match=r"not allowed here|only one of"):
-            await core.request.function(address, **given)
+            await sending.request(address, **given)
 
 
 # core.sendmail
@@ -251,7 +254,7 @@ async def mailbox() -> AsyncIterator[Mailbox]:
 
 async def test_a_mail_is_sent(mailbox: Mailbox) -> None:
     """The mail has its content type and its attachments."""
-    result = await core.send_mail.function(
+    result = await sending.send_mail(
         "ada@example.com, bob@example.com",
         "Da capo",
         "<b>Again</b>",
@@ -278,10 +281,10 @@ async def test_a_mail_is_sent(mailbox: Mailbox) -> None:
 async def test_an_empty_mail_is_sent_if_wanted(mailbox: Mailbox) -> None:
     """An empty mail is sent by default, or not, which is a success; a sender without a host has this machine's."""
     given: dict[str, Any] = {"to": "ada@example.com", "subject": "s", "body": " ", "smtp_server": mailbox.address}
-    assert (await core.send_mail.function(**given, send_empty_body=False))["succeeded"] is True
+    assert (await sending.send_mail(**given, send_empty_body=False))["succeeded"] is True
     assert mailbox.envelopes == []
 
-    await core.send_mail.function(**given, content_type="text/plain")
+    await sending.send_mail(**given, content_type="text/plain")
     (envelope,) = mailbox.envelopes
     assert envelope.mail_from is not None
     assert envelope.mail_from.startswith("dalsegno@")
@@ -299,5 +302,5 @@ async def test_a_mail_that_cannot_be_is_told(mailbox: Mailbox, given: dict[str, 
     """A wrong mail is refused, also one with a missing file or with a line break in a header."""
     mail = {"to": "ada@example.com", "subject": "s", "body": "b", "smtp_server": mailbox.address, **given}
     with pytest.raises(ActionFailed, match=told):
-        await core.send_mail.function(**mail)
+        await sending.send_mail(**mail)
     assert mailbox.envelopes == []

@@ -16,11 +16,13 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from tests.ports import free_port
+from tests.resolving import resolve_as
 from tests.unit.actions.grpc_shop import FILES, SERVICE, Shop, compile_protos, read_pool
 
 from dalsegno.actions import grpc as family
 from dalsegno.actions.action import ActionContext, ActionFailed
 from dalsegno.actions.registry import load_registry
+from dalsegno.outgoing.reach import EVERYWHERE, NOWHERE, Reach, read_reach
 from dalsegno.worker.testing import call_async
 
 Call = Callable[..., Awaitable[Any]]
@@ -64,9 +66,11 @@ def call(shop: Shop) -> Call:
     return calling(shop)
 
 
-def calling(shop: Shop, files: family.Files = family.NO_FILES, allowed: tuple[str, ...] = ("*",)) -> Call:
+def calling(
+    shop: Shop, files: family.Files = family.NO_FILES, allowed: tuple[str, ...] = ("*",), reach: Reach = EVERYWHERE
+) -> Call:
     """Return the action with the service as its default target."""
-    function: Any = family.call_action(allowed, files).function
+    function: Any = family.call_action(allowed, files, reach).function
 
     async def run(method: str = ECHO, context: ActionContext | None = None, **inputs: Any) -> Any:
         inputs.setdefault("target", shop.target)
@@ -277,7 +281,7 @@ async def test_an_answer_larger_than_a_value_is_a_failure(shop: Shop, call: Call
         return shop.make("Order", seal=bytes(size[0]))
 
     shop.methods["Echo"] = give
-    ended = await call_async(family.call_action(("*",)), {"target": shop.target, "method": ECHO})
+    ended = await call_async(family.call_action(("*",), reach=EVERYWHERE), {"target": shop.target, "method": ECHO})
     assert (ended.word, ended.error[:17]) == ("failed", "result too large:")
     size[0] = 17 * 1024 * 1024
     _, data = await failure_of(call())
@@ -323,7 +327,7 @@ async def test_a_worker_stops_a_call_at_its_time_and_when_it_is_cancelled(shop: 
         await asyncio.sleep(60)
 
     shop.methods["Echo"] = wait
-    action = family.call_action(("*",))
+    action = family.call_action(("*",), reach=EVERYWHERE)
     given = {"target": shop.target, "method": ECHO}
     assert (await call_async(action, given, timeout_s=0.3)).word == "failed"
     assert (await call_async(action, given, cancel_after_s=0.3)).word == "cancelled"
@@ -441,6 +445,10 @@ async def test_tls_with_certificates_of_the_operator(descriptors: bytes, tmp_pat
     files = {name: str(path) for name, path in paths.items()}
     try:
         assert await calling(shop, family.Files(**files))(tls=True) == BLANK
+        checked = calling(shop, family.Files(**files), reach=read_reach("127.0.0.0/8"))
+        assert await checked(tls=True) == BLANK
+        other = {"target": f"localhost:{shop.port}", "tls": True, "retries": 0}
+        assert "localhost" in (await failure_of(checked(**other)))[0]  # the certificate is for another name
         words, data = await failure_of(
             calling(shop, family.Files(certificate=files["certificate"], key=files["key"]))(tls=True, retries=0)
         )
@@ -460,6 +468,51 @@ async def test_targets_that_nobody_has_allowed_are_refused(shop: Shop) -> None:
     words, data = await failure_of(call(target="127.0.0.1:9"))
     assert "must not call 127.0.0.1:9: its operator allows it with --allow grpc.call=127.0.0.1:9" in words
     assert (data["code"], data["sent"]) == ("PERMISSION_DENIED", False)
+
+
+@pytest.mark.parametrize("allowed", ["*", "*:443", "*.example.com:*"])
+async def test_a_wildcard_leads_to_public_addresses_only(shop: Shop, allowed: str, monkeypatch: Any) -> None:
+    """A target that a wildcard covers is not called in a private network, unless its name is allowed or the network."""
+    given = allowed.replace("443", str(shop.port))
+    resolve_as(monkeypatch, {"stock.example.com": ["127.0.0.1"]})
+    target = f"stock.example.com:{shop.port}"
+    words, data = await failure_of(calling(shop, allowed=(given,), reach=NOWHERE)(target=target))
+    assert "stock.example.com has no public address" in words
+    assert "--private-networks" in words
+    assert (data["code"], data["sent"]) == ("PERMISSION_DENIED", False)
+    assert shop.calls == []
+
+    assert await calling(shop, allowed=(given,), reach=read_reach("127.0.0.0/8"))(target=target) == BLANK
+    assert await calling(shop, allowed=(given, shop.target), reach=NOWHERE)() == BLANK
+
+
+async def test_the_address_of_a_wildcard_is_the_one_that_was_checked(shop: Shop, monkeypatch: Any) -> None:
+    """The name is resolved once; with TLS the certificate and the service still see the name."""
+    resolve_as(monkeypatch, {"stock.example.com": ["127.0.0.1"]}, {"stock.example.com": ["127.0.0.2"]})
+    target = f"stock.example.com:{shop.port}"
+    assert await calling(shop, allowed=("*",), reach=read_reach("127.0.0.1"))(target=target) == BLANK
+
+
+async def test_a_proxy_connects_to_the_address_that_was_checked(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment is asked for an address, one of a name that has several."""
+    asked: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.put_nowait(await reader.readline())
+        writer.close()
+
+    proxy = await asyncio.start_server(answer, "127.0.0.1", 0)
+    monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+    resolve_as(monkeypatch, {"stock.example.com": ["93.184.216.34", "93.184.216.35"]})
+    call = calling(shop, allowed=("*",), reach=NOWHERE)
+    await failure_of(call(target="stock.example.com:443", retries=0, timeout=5))
+    assert asked.get_nowait() == b"CONNECT 93.184.216.34:443 HTTP/1.1\r\n"
+    proxy.close()
+    await proxy.wait_closed()
+
+
+async def test_the_registry_has_grpc_call_with_a_target(shop: Shop) -> None:
+    """grpc.call is there once a target is allowed."""
     registry = load_registry((), allowed=(f"grpc.call={shop.target}",))
     assert registry.find("grpc.call") is not None
     assert load_registry((), allowed=("std.ssh",)).find("grpc.call") is None

@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from dalsegno.actions import http
 from dalsegno.actions.action import DELEGATED, ActionContext, ActionFailed
+from dalsegno.actions.http import Http, Response, close
+from dalsegno.outgoing.reach import EVERYWHERE
+
+http = Http(EVERYWHERE)
 
 
 async def answer(request: web.Request) -> web.StreamResponse:
@@ -52,7 +55,7 @@ async def address() -> AsyncIterator[str]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await http.close()
+    await close()
     await runner.cleanup()
 
 
@@ -176,7 +179,7 @@ async def test_mistral_http_says_who_asks_and_is_completed_later(address: str, m
     seen: list[object] = []
     sent = http.exchange
 
-    async def listen(*arguments: Any, **named: Any) -> http.Response:
+    async def listen(*arguments: Any, **named: Any) -> Response:
         response = await sent(*arguments, **named)
         seen.append(json.loads(response.text))
         return response

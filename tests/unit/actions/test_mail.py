@@ -18,8 +18,11 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from dalsegno.actions import mail
 from dalsegno.actions.action import ActionFailed
+from dalsegno.outgoing.reach import EVERYWHERE
 
 SENDER = "score@example.com"
+
+mailer = mail.Mailer(EVERYWHERE)
 
 
 @dataclass(eq=False)
@@ -86,7 +89,7 @@ async def _serving(box: Mailbox, **options: Any) -> AsyncIterator[Mailbox]:
 
 async def test_a_mail_has_what_the_parameters_say(mailbox: Mailbox) -> None:
     """The mail has subject, body, sender and recipients; those in bcc get it and are not in its headers."""
-    await mail.send(
+    await mailer.send(
         SENDER,
         ["flute@example.com", "oboe@example.com"],
         mailbox.address,
@@ -111,7 +114,7 @@ async def test_a_mail_has_what_the_parameters_say(mailbox: Mailbox) -> None:
 
 async def test_html_stands_beside_the_text(mailbox: Mailbox) -> None:
     """html_body is an alternative to the text; without subject and body the mail has Mistral's placeholders."""
-    await mail.send(SENDER, ["flute@example.com"], mailbox.address, html_body="<b>Bar 17</b>")
+    await mailer.send(SENDER, ["flute@example.com"], mailbox.address, html_body="<b>Bar 17</b>")
 
     message = message_in(mailbox)
     assert message["Subject"] == "<No subject>"
@@ -122,7 +125,7 @@ async def test_html_stands_beside_the_text(mailbox: Mailbox) -> None:
 
 async def test_a_password_logs_in_over_tls(locked_mailbox: Mailbox) -> None:
     """The sender logs in when the connection is encrypted and the certificate is trusted."""
-    await mail.send(
+    await mailer.send(
         SENDER,
         ["flute@example.com"],
         locked_mailbox.address,
@@ -138,14 +141,14 @@ async def test_a_password_logs_in_over_tls(locked_mailbox: Mailbox) -> None:
 async def test_a_password_is_not_sent_to_a_stranger(locked_mailbox: Mailbox) -> None:
     """A server without a trusted certificate gets neither the password nor the mail."""
     with pytest.raises(ActionFailed, match="Failed to send an email message"):
-        await mail.send(SENDER, ["flute@example.com"], locked_mailbox.address, smtp_password="open sesame")
+        await mailer.send(SENDER, ["flute@example.com"], locked_mailbox.address, smtp_password="open sesame")
 
     assert (locked_mailbox.logins, locked_mailbox.envelopes) == ([], [])
 
 
 async def test_verify_false_believes_anybody(locked_mailbox: Mailbox) -> None:
     """With verify=false a server with a self-signed certificate gets the mail."""
-    await mail.send(SENDER, ["flute@example.com"], locked_mailbox.address, smtp_password="open sesame", verify=False)
+    await mailer.send(SENDER, ["flute@example.com"], locked_mailbox.address, smtp_password="open sesame", verify=False)
 
     assert len(locked_mailbox.envelopes) == 1
 
@@ -160,14 +163,14 @@ async def test_a_refusal_is_a_failure(
     """The error is the answer of the server to a mail or a login, without the password."""
     box = mailbox if password is None else locked_mailbox
     with pytest.raises(ActionFailed, match=told) as caught:
-        await mail.send(SENDER, [recipient], box.address, smtp_password=password, verify=False)
+        await mailer.send(SENDER, [recipient], box.address, smtp_password=password, verify=False)
     assert "wrong" not in str(caught.value)
 
 
 async def test_headers_cannot_be_smuggled(mailbox: Mailbox) -> None:
     """A line break in a subject is refused, since the text after it would be a header."""
     with pytest.raises(ActionFailed, match="email message"):
-        await mail.send(SENDER, ["flute@example.com"], mailbox.address, subject="Hello\nBcc: thief@example.com")
+        await mailer.send(SENDER, ["flute@example.com"], mailbox.address, subject="Hello\nBcc: thief@example.com")
     assert mailbox.envelopes == []
 
 
@@ -189,6 +192,6 @@ def test_a_server_may_have_a_port(text: str, host: str, port: int) -> None:
 async def test_a_server_that_is_not_there_is_a_failure() -> None:
     """An unreachable server or a port that is no number is a failure."""
     with pytest.raises(ActionFailed, match="Failed to send an email message"):
-        await mail.send(SENDER, ["flute@example.com"], "127.0.0.1:1")
+        await mailer.send(SENDER, ["flute@example.com"], "127.0.0.1:1")
     with pytest.raises(ActionFailed, match="host:port"):
-        await mail.send(SENDER, ["flute@example.com"], "127.0.0.1:smtp")
+        await mailer.send(SENDER, ["flute@example.com"], "127.0.0.1:smtp")

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer import BadParameter
 
 from dalsegno.api import settings as api_settings
 from dalsegno.cli.exits import CommandError
+from dalsegno.cli.permissions import read_networks
 from dalsegno.cli.serving import plan_server
 from dalsegno.engine import settings as engine_settings
 
@@ -49,6 +51,22 @@ def test_other_machines_reach_it_only_with_leave(listen: str, engine: str, optio
     insecure = {service.name for service in config.services() if "--insecure" in service.command}
     assert insecure == {"engine", "api"}
     assert not any("--insecure" in service.command for service in plan_server(tmp_path, LOCAL, LOCAL).services())
+
+
+def test_private_networks_are_for_engine_and_executor(tmp_path: Path) -> None:
+    """What actions and notices may reach is passed on to those that send them; without the option they decide."""
+    config = plan_server(tmp_path, LOCAL, LOCAL, gateway=LOCAL, private_networks="10.0.0.0/8")
+    told = {each.name for each in config.services() if "--private-networks 10.0.0.0/8" in " ".join(each.command)}
+    assert told == {"engine", "executor"}
+    plain = plan_server(tmp_path, LOCAL, LOCAL).services()
+    assert not any("--private-networks" in each.command for each in plain)
+
+
+@pytest.mark.parametrize("wrong", ["localhost", "10.0.0.0/40"])
+def test_serve_refuses_what_is_no_network(wrong: str) -> None:
+    """A wrong network is an error of the command, before anything starts."""
+    with pytest.raises(BadParameter, match=f"'{wrong}' is neither an address nor a network"):
+        read_networks(f"127.0.0.1,{wrong}")
 
 
 def test_the_database_is_in_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

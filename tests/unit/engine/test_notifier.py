@@ -24,6 +24,7 @@ from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.executors.tokens import new_key
 from dalsegno.engine.notifier import TRIES_MAX, Notifier, PendingNotice, RecordPost, delay_s
+from dalsegno.outgoing.reach import EVERYWHERE, NOWHERE
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.records import DueMessage, NewMessage, StoredDocument, StoredMember
 from dalsegno.workflow.changes import ExecutionCreated
@@ -93,7 +94,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.tried: list[RecordPost] = []
-        self.notifier = Notifier(self.put)
+        self.notifier = Notifier(self.put, EVERYWHERE)
 
     def put(self, work: Work) -> None:
         assert isinstance(work, RecordPost)
@@ -114,6 +115,17 @@ async def desk() -> AsyncIterator[Desk]:
     made = Desk()
     yield made
     await made.notifier.close(0.1)
+
+
+async def test_a_receiver_in_a_private_network_gets_nothing(desk: Desk, receiver: Receiver) -> None:
+    """Without the operator's word only public addresses are told, and the error names the option."""
+    desk.notifier = Notifier(desk.put, NOWHERE)
+    desk.notifier.send([message(1, receiver.url), message(2, "http://169.254.169.254/latest/meta-data")])
+    await desk.wait(2)
+
+    assert all("it has no public address" in each for each in desk.errors)
+    assert all("--private-networks" in each for each in desk.errors)
+    assert receiver.bodies == []
 
 
 async def test_notices_are_posted_in_order(desk: Desk, receiver: Receiver) -> None:

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tests.unit.worker.scripted import Engine, Executor, MakeExecutor
 
-from dalsegno.actions.registry import AnyAction, Registry, load_registry
+from dalsegno.actions.action import AnyAction
+from dalsegno.actions.registry import Registry, load_registry
 from dalsegno.worker.metrics import Metrics
 from dalsegno.worker.session import Session
 

@@ -14,8 +14,16 @@ from typing import Any
 import pytest
 from tests.unit.worker.scripted import order
 
-from dalsegno.actions.action import DELEGATED, ActionCancelled, ActionContext, ActionFailed, Delegated, action
-from dalsegno.actions.registry import AnyAction, Registry, load_registry
+from dalsegno.actions.action import (
+    DELEGATED,
+    ActionCancelled,
+    ActionContext,
+    ActionFailed,
+    AnyAction,
+    Delegated,
+    action,
+)
+from dalsegno.actions.registry import Registry, load_registry
 from dalsegno.v1.executor_service_pb2 import TaskDone, TaskOutcome
 from dalsegno.worker import runner
 from dalsegno.worker.runner import Run, Runner

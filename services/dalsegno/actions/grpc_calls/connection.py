@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +19,8 @@ from google.protobuf.descriptor import MethodDescriptor
 from dalsegno.actions.grpc_calls.failure import CallFailed, invalid
 from dalsegno.actions.grpc_calls.metadata import Entry
 from dalsegno.actions.grpc_calls.schema import Schema, list_services, missing, read_set, reflection_of
+from dalsegno.outgoing.connecting import resolve
+from dalsegno.outgoing.reach import Reach, TargetRefused
 
 CONNECT_S = 10.0
 """The time in which a connection must be open."""
@@ -50,6 +54,9 @@ _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 State = grpc.ChannelConnectivity
+
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+"""The variables with the proxy that gRPC uses."""
 
 _PROBE = "/grpc.health.v1.Health/Check"
 
@@ -167,13 +174,18 @@ class Connections:
         self._open: OrderedDict[object, Connection] = OrderedDict()
 
     @asynccontextmanager
-    async def use(self, target: str, certificates: Certificates | None) -> AsyncIterator[Connection]:
-        """Yield the connection to a target for one call, with TLS if there are certificates. Raises CallFailed."""
+    async def use(self, target: str, certificates: Certificates | None, reach: Reach) -> AsyncIterator[Connection]:
+        """Yield the connection to a target for one call, with TLS if there are certificates. Raises CallFailed.
+
+        `reach`: the addresses that the target may have.
+        """
         try:
-            key = target, certificates, certificates and certificates.stamp()
+            key = target, certificates, certificates and certificates.stamp(), reach
             connection = self._open.get(key)
             if connection is None:
-                connection = self._open[key] = Connection(_open_channel(target, certificates))
+                place = await _find_place(target, reach)
+                connection = self._open.get(key) or Connection(_open_channel(place, certificates))
+                self._open[key] = connection
         except OSError as error:
             raise invalid(f"the executor cannot read {error.filename} for TLS: {error.strerror}") from None
         self._open.move_to_end(key)
@@ -201,10 +213,50 @@ class Connections:
             await self._open.popitem()[1].channel.close()
 
 
-def _open_channel(target: str, certificates: Certificates | None) -> grpc.aio.Channel:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a channel leads."""
+
+    target: str
+    """As gRPC takes it, which resolves names itself."""
+    named: str = ""
+    """The host:port for which it stands, if the target has addresses only."""
+
+    def options(self) -> list[tuple[str, int | str]]:
+        if not self.named:
+            return _OPTIONS
+        host = self.named.rpartition(":")[0].strip("[]")
+        return [*_OPTIONS, ("grpc.default_authority", self.named), ("grpc.ssl_target_name_override", host)]
+
+
+async def _find_place(target: str, reach: Reach) -> _Place:
+    """Return where to connect to. The addresses of a target that may not be anywhere are checked, and then kept.
+
+    Raises CallFailed.
+    """
+    if reach.everything:
+        return _Place(target)
+    host, _, port = target.rpartition(":")
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            found = await resolve(reach, host.strip("[]"), int(port))
+    except TargetRefused as refused:
+        raise CallFailed("PERMISSION_DENIED", str(refused)) from None
+    except OSError as error:
+        raise CallFailed("UNAVAILABLE", f"{host} has no address: {error.strerror or 'no answer'}") from None
+    family = found[0][0]  # gRPC takes addresses of one family
+    chosen = [address[0] for each, address in found if each is family]
+    if any(os.environ.get(name) for name in _PROXIES):
+        del chosen[1:]  # a proxy is asked for one
+    if family is socket.AF_INET6:
+        return _Place("ipv6:" + ",".join(f"[{each}]:{port}" for each in chosen), target)
+    return _Place("ipv4:" + ",".join(f"{each}:{port}" for each in chosen), target)
+
+
+def _open_channel(place: _Place, certificates: Certificates | None) -> grpc.aio.Channel:
     if certificates is None:
-        return grpc.aio.insecure_channel(target, options=_OPTIONS)
-    return grpc.aio.secure_channel(target, certificates.read(), options=_OPTIONS)
+        return grpc.aio.insecure_channel(place.target, options=place.options())
+    return grpc.aio.secure_channel(place.target, certificates.read(), options=place.options())
 
 
 def find_method(schema: Schema, service: str, method: str) -> MethodDescriptor:
