@@ -163,6 +163,7 @@ class Execution:
         self.info = ""
         self.output: Value | None = None
         self.revision, self.first_sequence = 0, created.sequence  # the sequences of the last and the first change
+        self.parent_revision = 0  # that of the parent when it gave the newest of its orders that has arrived
         self.started_s: float | None = None
         self.ended_s: float | None = None
         self.moved_s = created.at_s
@@ -190,10 +191,8 @@ class Execution:
         self.error_keys: set[tuple[object, ...]] = set()
         self.error_bytes = 0
         """The most bytes that the list of errors takes."""
-        self.is_paused_by_report = False
-        """Whether it is PAUSED or PAUSING because of reports of its own actions, and not by request."""
-        self.waits_for_delegates = False
-        """While PAUSING or CANCELLING: whether it waits for delegates."""
+        self.is_paused_by_report = False  # whether reports of its own actions have caused PAUSED or PAUSING
+        self.waits_for_delegates = False  # while PAUSING or CANCELLING
         self.entries: dict[int, Entry] = {}
         """The entries of checkpoints by sequence, in order, without `start`."""
         self.start: Start | None = None
@@ -202,8 +201,6 @@ class Execution:
         """What the newest entry that stands keeps; None: no checkpoint has been reached."""
         self.revert: Reverting | None = None
         """The way back to an entry, until the state of the entry is restored."""
-        self.parent_revision = 0
-        """The revision of the parent when it gave the newest of its orders that has arrived."""
         self.goes_on_s: float | None = None
         """While PAUSED: when it goes on by itself."""
         self.paused_at = 0
@@ -373,8 +370,7 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
     execution.waits_for_delegates = change.waits_for_delegates
     execution.paused_at, execution.not_reached = change.paused_at, change.not_reached
     execution.goes_on_s = change.goes_on_s
-    if change.parent_revision > execution.parent_revision:
-        execution.parent_revision = change.parent_revision
+    execution.parent_revision = max(execution.parent_revision, change.parent_revision)
     if change.output is not None:
         execution.output = change.output
     elif old in COMPLETED_EXECUTION and not execution.is_completed:
