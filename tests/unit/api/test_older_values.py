@@ -28,6 +28,8 @@ from dalsegno.v1 import workflow_service_pb2 as workflows
 from dalsegno.workflow import value
 from dalsegno.workflow.value import VALUE_BYTES_MAX
 
+pytestmark = pytest.mark.long("values of megabytes")
+
 TEXT = """
 version: '2.0'
 one:

@@ -144,6 +144,7 @@ async def test_a_watcher_gets_no_message_that_is_too_large(front: Front) -> None
     assert sequences == list(range(1, (await front.get(started.id)).revision + 1))
 
 
+@pytest.mark.long("values of megabytes")
 async def test_an_executor_with_grpcs_own_limits_gets_all(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 inputs and results of 900,000 characters of 2 bytes are sent and acknowledged: none ends the stream of an
     executor with a limit of 4 MiB."""
@@ -165,6 +166,7 @@ async def test_an_executor_with_grpcs_own_limits_gets_all(front: Front, monkeypa
         assert {ack.verdict for ack in executor.acks} == {wire.ACK_VERDICT_ACCEPTED}
 
 
+@pytest.mark.long("values of megabytes")
 async def test_a_definition_of_4_000_000_bytes_fits_into_its_message(front: Front) -> None:
     """A definition has the limit of a value; read with all its parameters it is below gRPC's default limit."""
     text = f"{TEXT}# " + "x" * (VALUE_BYTES_MAX - len(TEXT) - 3) + "\n"
@@ -178,6 +180,7 @@ async def test_a_definition_of_4_000_000_bytes_fits_into_its_message(front: Fron
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+@pytest.mark.long("values of megabytes")
 async def test_large_parameters_are_left_out_beside_a_large_text(front: Front) -> None:
     """A default of 3 MB is in the text and in the parameters: one of them is named, and read in pieces."""
     text = TEXT.replace("{word: ''}", "{word: '%s'}" % ("x" * 3_000_000))

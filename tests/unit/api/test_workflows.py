@@ -159,6 +159,7 @@ async def test_json_is_a_definition(reads: Reads) -> None:
 
 
 @pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.long("hundreds of problems")
 async def test_problems_beyond_five_hundred_are_counted(strict: bool, reads: Reads) -> None:
     """The answer has 500 problems and counts the others."""
     tasks = "".join(f"  t{n}:\n    action: pack.greet who=<% ctx(v{n}) %>\n" for n in range(700))

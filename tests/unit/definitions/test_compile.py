@@ -239,6 +239,7 @@ def _chain(count: int) -> str:
     return f"{head}{tasks}    t{count}: {{action: std.noop}}\n"
 
 
+@pytest.mark.long("thousands of tasks")
 def test_time_is_linear() -> None:
     """A thousand tasks compile in less than a second of CPU, and eight thousand in about eight times that."""
     read(_chain(10))
@@ -254,6 +255,7 @@ def test_time_is_linear() -> None:
     assert cost(8_000) < 16 * small
 
 
+@pytest.mark.long("thousands of tasks")
 def test_many_mistakes_are_not_slow() -> None:
     """Ten thousand unknown targets among ten thousand tasks are told within seconds, the first 500 one by one."""
     text = _chain(10_000).replace("- t", "- x")

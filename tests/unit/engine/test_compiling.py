@@ -112,6 +112,7 @@ def test_what_cannot_be_compiled_apart_is_compiled_here(pool: Pool, monkeypatch:
     assert isinstance(Compiling(pool)(row(LONG)), Workflow)
 
 
+@pytest.mark.long("many long definitions")
 def test_what_nobody_asks_for_again_is_let_go(pool: Pool, hasty: Hasty) -> None:
     """A few are kept for those that come soon."""
     compiling = Compiling(pool)

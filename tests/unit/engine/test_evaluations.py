@@ -165,6 +165,7 @@ async def test_a_value_counts_only_while_what_it_was_made_from_is_so(desk: Desk)
     assert _output(row) == {"seen": [False, "SUCCESS"]}
 
 
+@pytest.mark.long("seconds of regular expressions")
 async def test_all_items_are_asked_for_at_once(desk: Desk) -> None:
     """275 items with a regular expression of some 20 ms each are evaluated together, in as many processes as cores."""
     async with await _prepared(desk):

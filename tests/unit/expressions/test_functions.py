@@ -105,6 +105,7 @@ def test_wrong_use(template: str, cause: str) -> None:
         value_of(template)
 
 
+@pytest.mark.long("goes on to the limit")
 def test_yaml_bombs_stop() -> None:
     """Aliases of aliases are paid for each time they are met."""
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]

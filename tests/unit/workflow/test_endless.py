@@ -59,6 +59,7 @@ def measured(world: World, execution: Execution) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("language", TEXTS)
+@pytest.mark.long("hundreds of rounds")
 def test_an_execution_without_end_stays_small(language: str) -> None:
     """Tasks, attempts, children, indexes, contexts and journal: nothing grows with the rounds; and it comes to its end,
     where its branches join."""

@@ -152,12 +152,14 @@ def count_calls(text: str) -> int:
     return count
 
 
+@pytest.mark.long("counts the calls of thousands of tasks")
 def test_work_grows_with_the_text() -> None:
     """Four times the tasks is four times the work, give or take a tenth, from the text to the compiled workflow."""
     read(chain(10, "first"))
     assert count_calls(chain(1600, "long")) < 4.4 * count_calls(chain(400, "short"))
 
 
+@pytest.mark.long("counts the calls of thousands of tasks")
 def test_work_does_not_grow_with_the_routes() -> None:
     """Twice the layers, the square of the routes, is twice the work; the ways between 200 tasks cost their number."""
     read(layered(5))
@@ -165,6 +167,7 @@ def test_work_does_not_grow_with_the_routes() -> None:
     assert count_calls(converging(200)) < 200 * 199 / 2 * 60
 
 
+@pytest.mark.long("thousands of tasks")
 def test_a_long_chain() -> None:
     """Thousands of tasks one after the other neither recurse nor take time that grows with their square."""
     tasks = "\n".join(f"t{n}: {{next: [{{publish: [v{n}: 1], do: t{n + 1}}}]}}" for n in range(5000))
