@@ -138,8 +138,10 @@ def _all_checkpoints(queries: Queries, execution_id: str) -> Iterator[Checkpoint
 
 
 def _compare(name: str, stored: Record | None, expected: Record | None) -> Iterable[str]:
+    if stored == expected:
+        return []
     if stored is None or expected is None:
-        return [f"{name}: {'has no row' if stored is None else 'is not in the journal'}"] if stored != expected else []
+        return [f"{name}: {'has no row' if stored is None else 'is not in the journal'}"]
     differing = [
         field.name
         for field in fields(expected)
