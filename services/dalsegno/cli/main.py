@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import cache
 from typing import Annotated
 
 import typer
+from typer._click.core import Command
 from typer._click.exceptions import ClickException  # an error in the command line; typer exports it nowhere else
 
 from dalsegno.cli import (
@@ -96,8 +98,7 @@ def main() -> None:
     """Run the typed command. An error of the user is printed as a message, never as a traceback."""
     PRINTING.reset()
     COMMAND.reset()
-    program = typer.main.get_command(app)
-    add_shared_options(program)
+    program = _make_program()
     words = move_options(program, sys.argv[1:])
     PRINTING.form = find_form(words)
     try:
@@ -117,6 +118,14 @@ def main() -> None:
     except BrokenPipeError:  # `dalsegno list | head`
         sys.stderr.close()
         sys.exit(0)
+
+
+@cache
+def _make_program() -> Command:
+    """Return what parses the command line. It is made once: that takes longer than most commands do."""
+    program = typer.main.get_command(app)
+    add_shared_options(program)
+    return program
 
 
 def _print_misuse(error: ClickException) -> int:
