@@ -103,11 +103,11 @@ async def test_async_actions_run_beside_each_other(make_bench: MakeBench) -> Non
     start_s = time.monotonic()
 
     for number in range(100):
-        bench.runner.start(order(number, "std.sleep", '{"seconds": 0.2}'), "engine", None)
+        bench.runner.start(order(number, "std.sleep", '{"seconds": 0.5}'), "engine", None)
     assert len(bench.runner) == 100
     await bench.until(lambda: len(bench.done) == 100)
 
-    assert time.monotonic() - start_s < 2
+    assert time.monotonic() - start_s < 5
 
 
 async def test_blocking_actions_run_in_threads_and_no_more_than_there_are(make_bench: MakeBench) -> None:

@@ -42,6 +42,6 @@ def test_values(text: str, expected: list[tuple[str, Any]]) -> None:
 @pytest.mark.parametrize("part", ["a=", "a=[", 'a="b ', "a=<% ", "a={{ ", "a='b\n", "a", "=", "a=[\n"])
 def test_time_grows_with_the_text(part: str) -> None:
     """No text that is allowed takes long, whatever is repeated in it."""
-    begin_s = time.perf_counter()
+    begin_s = time.thread_time()
     read_inline(part * (INLINE_LENGTH_MAX // len(part)))
-    assert time.perf_counter() - begin_s < 2
+    assert time.thread_time() - begin_s < 2
