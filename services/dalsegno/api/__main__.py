@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dalsegno.api.service import Api
 from dalsegno.api.settings import Settings, read_settings
 from dalsegno.rpc import logs
+from dalsegno.rpc.memory import share_one_arena
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.options import warning_of
-from dalsegno.rpc.process import stop_event
+from dalsegno.rpc.process import collect_garbage_rarely, stop_event
 from dalsegno.rpc.server import CannotListen
 from dalsegno.store.opening import open_store
 from dalsegno.store.store import Store, StoreDamaged, StoreNewer, StoreOutdated, StoreUnreachable
@@ -26,6 +27,7 @@ STORE_WAIT_S = 15.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an api until SIGTERM or SIGINT. Return the exit code: 0, or 1 if it cannot start."""
+    share_one_arena()
     settings = read_settings(arguments)
     logs.set_up("api", settings.log_level)
     if warning := warning_of(settings.database):
@@ -62,6 +64,7 @@ def _open(settings: Settings) -> Store:
 
 async def _serve(settings: Settings, store: Store) -> None:
     stopped = stop_event()
+    collect_garbage_rarely()
     api = Api(settings, store)
     await api.start()
     host = settings.listen.rpartition(":")[0]

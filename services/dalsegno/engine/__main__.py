@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dalsegno.engine.service import Engine
 from dalsegno.engine.settings import Settings, read_settings
 from dalsegno.rpc import logs
+from dalsegno.rpc.memory import share_one_arena
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.options import warning_of
 from dalsegno.rpc.process import collect_garbage_rarely, stop_event
@@ -23,6 +24,7 @@ _log = logging.getLogger("dalsegno.engine")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an engine until SIGTERM or SIGINT. Return the exit code: 0, or 1 when it cannot begin, or when another engine
     has ended it."""
+    share_one_arena()
     settings = read_settings(arguments)
     logs.set_up("engine", settings.log_level)
     if warning := warning_of(settings.database):

@@ -31,4 +31,4 @@ class ByPlace:
         statement = self._for_sqlite if is_sqlite else self._for_others
         for start in range(0, len(places), PLACES):
             some = places[start : start + PLACES]
-            yield from connection.execute(statement, {"places": json.dumps(some) if is_sqlite else some})
+            yield from connection.execute(statement, {"places": json.dumps(some) if is_sqlite else some}).all()

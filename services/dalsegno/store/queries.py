@@ -185,7 +185,7 @@ class SqlQueries:
         rows: list[ExecutionRow] = []
         statement = _EXECUTIONS_OF[full, discarded]
         for ids in _chunks(list(execution_ids)):
-            rows += (ExecutionRow(*row) for row in self._connection.execute(statement, {"ids": ids}))
+            rows += (ExecutionRow(*row) for row in self._connection.execute(statement, {"ids": ids}).all())
         return {row.id: fill(self._connection, row) if full else row for row in rows}
 
     def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:

@@ -92,3 +92,26 @@ print(grown, memory.resident_bytes() - before)
     grown, left = map(int, ended.stdout.split())
     assert grown > 80 << 20
     assert left < 20 << 20
+
+
+def test_threads_allocate_from_one_arena() -> None:
+    """A thread that is started after `share_one_arena` has no arena of its own, as it has without."""
+    assert [_count_arenas("share_one_arena()"), _count_arenas("pass")] == [1, 2]
+
+
+def _count_arenas(first: str) -> int:
+    """Return how many arenas a new process has in which a thread allocates after this statement."""
+    program = f"""
+import ctypes, threading
+from dalsegno.rpc.memory import share_one_arena
+{first}
+thread = threading.Thread(target=lambda: bytearray(100_000))
+thread.start()
+thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout.count(b"<heap nr=")
