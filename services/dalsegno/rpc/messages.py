@@ -14,8 +14,10 @@ from dalsegno.store.records import (
     CheckpointRow,
     DefinitionRow,
     EnvironmentRow,
+    ExecutionFacts,
     ExecutionRow,
     Progress,
+    TaskFacts,
     TaskResult,
     TaskRow,
 )
@@ -192,7 +194,7 @@ def _items(row: TaskRow) -> execution_pb2.ItemCounts | None:
 
 
 def action_message(
-    row: AttemptRow, execution: ExecutionRow, task: TaskRow, waiting_for: str = ""
+    row: AttemptRow, execution: ExecutionRow | ExecutionFacts, task: TaskRow | TaskFacts, waiting_for: str = ""
 ) -> execution_pb2.ActionExecution:
     """Return the message of an action execution. A standalone one has neither a task nor an execution."""
     standalone = execution.is_standalone_action

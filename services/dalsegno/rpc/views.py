@@ -6,7 +6,7 @@ reads, lists and watchers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import orjson
 
@@ -14,9 +14,11 @@ from dalsegno.rpc import messages, sizes
 from dalsegno.rpc.messages import NO_RESULT, NOTHING, Awaited
 from dalsegno.store.descriptions import Serving
 from dalsegno.store.filters import ATTEMPT_FIELDS, Filter, parse_filter
-from dalsegno.store.records import AttemptRow, ExecutionRow, TaskRow
+from dalsegno.store.records import AttemptRow, ExecutionFacts, ExecutionRow, TaskFacts, TaskRow
+from dalsegno.store.rows import execution_facts, task_facts
 from dalsegno.store.store import Queries
 from dalsegno.v1 import execution_pb2, execution_service_pb2
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, attempt_id
 from dalsegno.workflow.refusals import NotFound
 
@@ -30,6 +32,7 @@ ATTEMPTS_READ = 1_000
 Place = tuple[str, AttemptKey]
 """An attempt: its execution and its key there."""
 
+_NONE_KNOWN: Mapping[str, Execution] = {}
 _COMING_TO_REST = ("PAUSING", "CANCELLING")
 _GOING = ("RUNNING", "REVERTING")
 _RUNNING = parse_filter("state=RUNNING delegated=false", ATTEMPT_FIELDS)
@@ -121,18 +124,33 @@ def _named(queries: Queries, row: ExecutionRow, filters: Sequence[Filter]) -> Aw
 # Action executions
 
 
-def read_action_executions(queries: Queries, places: Collection[Place]) -> dict[Place, execution_pb2.ActionExecution]:
-    """Return those of these action executions that exist."""
+def read_action_executions(
+    queries: Queries, places: Collection[Place], known: Mapping[str, Execution]
+) -> dict[Place, execution_pb2.ActionExecution]:
+    """Return those of these action executions that exist. `known`: see action_messages."""
     rows = queries.attempts_of(places)
-    return {
-        (row.execution_id, row.key): message for row, message in zip(rows, action_messages(queries, rows), strict=True)
-    }
+    told = action_messages(queries, rows, known)
+    return {(row.execution_id, row.key): message for row, message in zip(rows, told, strict=True)}
 
 
-def action_messages(queries: Queries, rows: Sequence[AttemptRow]) -> list[execution_pb2.ActionExecution]:
-    """Return the messages of action executions, in their order."""
-    executions = queries.executions_of({row.execution_id for row in rows}, full=False, discarded=True)
-    tasks = queries.tasks_of({(row.execution_id, row.task) for row in rows})
+def action_messages(
+    queries: Queries, rows: Sequence[AttemptRow], known: Mapping[str, Execution] = _NONE_KNOWN
+) -> list[execution_pb2.ActionExecution]:
+    """Return the messages of action executions, in their order. `known`: executions in memory, as they are stored."""
+    executions: dict[str, ExecutionRow | ExecutionFacts] = {}
+    tasks: dict[tuple[str, int], TaskRow | TaskFacts] = {}
+    asked: set[tuple[str, int]] = set()
+    for row in rows:
+        execution = known.get(row.execution_id)
+        task = execution.tasks.get(row.task) if execution is not None else None
+        if execution is None or task is None:
+            asked.add((row.execution_id, row.task))
+        else:
+            executions[row.execution_id] = execution_facts(execution)
+            tasks[row.execution_id, row.task] = task_facts(task)
+    if asked:
+        executions.update(queries.executions_of({each for each, _ in asked}, full=False, discarded=True))
+        tasks.update(queries.tasks_of(asked))
     serving = Serving(queries)
     return [
         messages.action_message(

@@ -100,6 +100,31 @@ class ExecutionRow:
         return not self.workflow
 
 
+@dataclass(frozen=True, slots=True)
+class ExecutionFacts:
+    """What an action execution shows of its execution, as the row of the execution has it."""
+
+    namespace: str
+    workflow: str
+    labels: str
+    actor: str
+    comment: str
+
+    @property
+    def is_standalone_action(self) -> bool:
+        """Whether it only carries a standalone action. Such an execution has no workflow."""
+        return not self.workflow
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What an action execution shows of its task, as the row of the task has it."""
+
+    name: str
+    item_count: int | None
+    timeout_due_s: float | None
+
+
 class Claimed(NamedTuple):
     """What a claim returns about an execution."""
 

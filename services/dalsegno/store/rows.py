@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from dalsegno.store.records import AttemptRow, CheckpointRow, ExecutionRow, TaskRow
+from dalsegno.store.records import AttemptRow, CheckpointRow, ExecutionFacts, ExecutionRow, TaskFacts, TaskRow
 from dalsegno.workflow.changes import (
     AnyChange,
     AttemptAdded,
@@ -23,6 +23,7 @@ from dalsegno.workflow.changes import (
     AttemptsBegun,
     CheckpointReached,
     ErrorNoted,
+    ExecutionCreated,
     Fork,
     GlobalsPublished,
     Restored,
@@ -71,7 +72,7 @@ def execution_origin(execution: Execution) -> Cells:
         created.language,
         cell_of(created.input),
         cell_of(created.params),
-        json.dumps(dict(created.labels), ensure_ascii=False, separators=(",", ":")),
+        _labels(created),
         clean(created.description),
         execution.root_id,
         parent.execution_id if parent else "",
@@ -84,6 +85,10 @@ def execution_origin(execution: Execution) -> Cells:
         clean(created.comment),
         *_origin(created.forked_from),
     )
+
+
+def _labels(created: ExecutionCreated) -> str:
+    return json.dumps(dict(created.labels), ensure_ascii=False, separators=(",", ":")) if created.labels else "{}"
 
 
 def _origin(fork: Fork | None) -> Cells:
@@ -230,6 +235,18 @@ def execution_row(execution: Execution, updated_s: float, deaths: int = 0) -> Ex
 def task_row(execution_id: str, task: TaskExecution) -> TaskRow:
     """Return the whole row of a task execution. Large values are references."""
     return TaskRow(*task_origin(execution_id, task), *task_state(task))  # type: ignore[arg-type]
+
+
+def execution_facts(execution: Execution) -> ExecutionFacts:
+    """Return what the row of an execution has of these facts."""
+    created = execution.created
+    labels, actor, comment = _labels(created), clean(created.actor), clean(created.comment)
+    return ExecutionFacts(created.namespace, created.workflow, labels, actor, comment)
+
+
+def task_facts(task: TaskExecution) -> TaskFacts:
+    """Return what the row of a task execution has of these facts."""
+    return TaskFacts(task.name, task.progress.item_count, task.timing.timeout_due_s)
 
 
 def checkpoint_row(execution_id: str, entry: Entry) -> CheckpointRow:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 import grpc
@@ -14,8 +15,10 @@ from google.rpc.status_pb2 import Status
 from tests.integration.engines import ScriptedExecutor, done, until
 from tests.unit.engine.conftest import Desk
 
+from dalsegno.rpc import views
 from dalsegno.rpc.failure import Failure, read_failure
 from dalsegno.rpc.sizes import MESSAGE_BYTES_MAX
+from dalsegno.store.snapshot import Snapshot
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import engine_service_pb2, execution_pb2, operation_pb2
 from dalsegno.v1 import environment_service_pb2 as environments
@@ -458,6 +461,32 @@ async def test_delegate_is_completed_by_token_or_id(desk: Desk) -> None:
         action_execution_id=f"{uuid.uuid4()}.1.0.1", outcome=actions.COMPLETION_OUTCOME_SUCCEEDED
     )
     assert (await refused(desk.submit("complete_action", unknown))).code is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("is_standalone", [True, False])
+async def test_the_answer_to_a_completion_is_what_a_read_shows(
+    desk: Desk, is_standalone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the namespace, labels, comment and task of the action, and needs no further look into the store."""
+    more = {"namespace": "n", "comment": "because"}
+    await desk.create("version: '2.0'\none:\n  tasks: {t: {with-items: 'i in <% [1] %>', action: std.noop}}\n", **more)
+    async with ScriptedExecutor(desk.address, lambda run: done(run, wire.TASK_OUTCOME_DELEGATED)) as executor:
+        await (desk.run("std.noop", labels={"k": "v"}, **more) if is_standalone else desk.start("one", **more))
+        await until(lambda: executor.acks)
+    id = executor.received[0].action_execution_id
+    request = actions.CompleteActionRequest(action_execution_id=id, outcome=actions.COMPLETION_OUTCOME_SUCCEEDED)
+
+    def find_nothing(snapshot: Snapshot, asked: Collection[object], **more: object) -> dict[object, object]:
+        assert not asked
+        return {}
+
+    with monkeypatch.context() as patched:
+        for name in ("executions_of", "tasks_of"):
+            patched.setattr(Snapshot, name, find_nothing)
+        answer = (await desk.submit("complete_action", request)).action_execution
+    row = desk.read(lambda queries: queries.attempt(id.partition(".")[0], (1, 0, 1)))
+    assert [answer] == desk.read(lambda queries: views.action_messages(queries, [row]))
+    assert (answer.namespace, answer.task_name) == ("n", "" if is_standalone else "t")
 
 
 async def test_write_that_says_nothing_is_refused(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 from sqlalchemy import Table
@@ -16,9 +17,11 @@ from dalsegno.store.rows import (
     attempt_row,
     cell_of,
     digests,
+    execution_facts,
     execution_row,
     full,
     full_object,
+    task_facts,
     task_row,
 )
 from dalsegno.store.tables import ATTEMPTS, EXECUTIONS, TASKS
@@ -72,6 +75,18 @@ def _execution() -> Execution:
             ),
         ]
     )
+
+
+def test_facts_are_those_of_the_rows() -> None:
+    """What an action execution shows of its execution and its task is the same from memory as from their rows."""
+    execution = _execution()
+    (task,) = execution.tasks.values()
+    pairs = (
+        (execution_facts(execution), execution_row(execution, 6.0)),
+        (task_facts(task), task_row("e1", task)),
+    )
+    for facts, row in pairs:
+        assert asdict(facts) == {name: getattr(row, name) for name in asdict(facts)}
 
 
 def test_row_fields_hold_what_their_names_say() -> None:

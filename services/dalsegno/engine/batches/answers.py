@@ -1,12 +1,13 @@
 """The answers of one batch.
 
-What they show is read from the rows after these are written, as every read does it. Answers to repeatable requests are
-stored in the same transaction.
+What they show is read from the rows after these are written, as every read does it; but what an action execution shows
+of its execution and its task comes from memory: many delegates may be completed together. Answers to repeatable
+requests are stored in the same transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from dalsegno.rpc.messages import EXECUTION_VALUES
 from dalsegno.store.records import RequestRow, Resource
 from dalsegno.store.store import Queries, Transaction
 from dalsegno.v1 import execution_pb2
+from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 
 Response = TypeVar("Response", bound=Message)
@@ -93,21 +95,21 @@ class BatchAnswers:
         """Return whether an answer shows this execution or an action execution of it."""
         return any(each.shown is not None and each.shown.execution_id == execution_id for each in self._given)
 
-    def complete(self, transaction: Transaction, at_s: float) -> None:
+    def complete(self, transaction: Transaction, at_s: float, staged: Mapping[str, Execution]) -> None:
         """Fill in what the answers show, and store the answers to repeatable requests. Call this after everything is
-        written."""
+        written. `staged`: executions of the batch, as they are written."""
         if self._given:
-            self._show(transaction.queries)
+            self._show(transaction.queries, staged)
         for (namespace, request_id), kept in self._kept.items():
             row = RequestRow(kept.body_hash, kept.write(), kept.answer.about)
             transaction.save_request(namespace, request_id, row, at_s)
 
-    def _show(self, queries: Queries) -> None:
+    def _show(self, queries: Queries, staged: Mapping[str, Execution]) -> None:
         shown = [each.shown for each in self._given]
         ids = [each.execution_id for each in shown if isinstance(each, ShownExecution)]
         keys = [(each.execution_id, each.key) for each in shown if isinstance(each, ShownAction)]
         executions = views.read_executions(queries, ids, discarded=True)  # an end may leave one to be removed
-        attempts = views.read_action_executions(queries, keys)
+        attempts = views.read_action_executions(queries, keys, staged)
         for answer in self._given:
             match answer.shown:
                 case ShownExecution(execution_id, into):
