@@ -17,6 +17,7 @@ import (
 
 	pb "dalsegno/v1"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -38,6 +39,7 @@ type key struct {
 type run struct {
 	delivery int32
 	engine   string
+	timer    *time.Timer // stops it at its deadline
 	stop     context.CancelFunc
 	canceled *pb.TaskDone // why it was stopped, unless by its deadline
 }
@@ -109,6 +111,15 @@ var actions = map[string]action{
 			report(&pb.TaskDone{Outcome: pb.TaskOutcome_TASK_OUTCOME_RUNNING, Progress: progress})
 			return sleep(ctx, in.Seconds)
 		}},
+	"check.pause": {[]string{"seconds"},
+		func(ctx context.Context, in input, report func(*pb.TaskDone)) (*pb.TaskDone, error) {
+			report(&pb.TaskDone{Outcome: pb.TaskOutcome_TASK_OUTCOME_PAUSED})
+			done, err := sleep(ctx, in.Seconds)
+			if err == nil {
+				report(&pb.TaskDone{Outcome: pb.TaskOutcome_TASK_OUTCOME_RUNNING})
+			}
+			return done, err
+		}},
 }
 
 func succeeded(value interface{}) (*pb.TaskDone, error) {
@@ -144,8 +155,12 @@ func accept(order *pb.RunAction, engine string, left time.Duration) {
 	if runs {
 		drop(key{k.id, current.delivery})
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), left)
-	r := &run{delivery: k.delivery, engine: engine, stop: cancel}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &run{delivery: k.delivery, engine: engine, timer: time.AfterFunc(left, cancel)}
+	r.stop = func() {
+		r.timer.Stop()
+		cancel()
+	}
 	running[k.id] = r
 	go perform(ctx, order, r)
 }
@@ -154,6 +169,9 @@ func perform(ctx context.Context, order *pb.RunAction, r *run) {
 	report := func(told *pb.TaskDone) {
 		lock.Lock()
 		defer lock.Unlock()
+		if told.Outcome == pb.TaskOutcome_TASK_OUTCOME_PAUSED {
+			r.timer.Stop() // while it is paused, only the engine stops it
+		}
 		told.ActionExecutionId, told.Delivery = order.ActionExecutionId, order.Delivery
 		if s := streams[r.engine]; s != nil {
 			s.sendOutcome(told)
@@ -171,6 +189,9 @@ func perform(ctx context.Context, order *pb.RunAction, r *run) {
 			return action.act(ctx, in, report)
 		}
 	}()
+	if err != nil && ctx.Err() != nil {
+		err = errors.New("timed out")
+	}
 	r.stop()
 	lock.Lock()
 	defer lock.Unlock()
@@ -264,13 +285,13 @@ func (s *stream) sendOutcome(done *pb.TaskDone) {
 	s.send(&pb.ConnectRequest{Message: &pb.ConnectRequest_TaskDone{TaskDone: batch}})
 }
 
-// serve opens a stream and returns at its end.
-func serve(engine string, client pb.ExecutorServiceClient) error {
+// serve opens a stream, and returns at its end which engine it was to.
+func serve(engine string, client pb.ExecutorServiceClient) (string, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	call, err := client.Connect(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	s := &stream{engine: engine, outbox: make(chan *pb.ConnectRequest, 100_000), cancel: cancel}
 	s.lease, s.heard = 10*time.Second, time.Now()
@@ -288,7 +309,7 @@ func serve(engine string, client pb.ExecutorServiceClient) error {
 	for {
 		message, err := call.Recv()
 		if err != nil {
-			return err
+			return s.engineID, err
 		}
 		lock.Lock()
 		s.take(ctx, message)
@@ -457,11 +478,36 @@ func serveForEver(engine string, over *sync.WaitGroup) {
 	}
 	client := pb.NewExecutorServiceClient(channel)
 	for !isParting() {
-		if status.Code(serve(engine, client)) == codes.Aborted {
+		engineID, err := serve(engine, client)
+		if status.Code(err) == codes.Aborted && !isSuperseded(err) {
 			os.Exit(1) // another process is this executor now
 		}
 		time.Sleep(200 * time.Millisecond)
+		for isSuperseded(err) && isOpenTo(engineID) && !isParting() {
+			time.Sleep(time.Second) // the engine has two addresses
+		}
 	}
+}
+
+// isSuperseded tells whether the engine has a newer stream of this session.
+func isSuperseded(err error) bool {
+	for _, each := range status.Convert(err).Details() {
+		if info, ok := each.(*errdetails.ErrorInfo); ok && info.Reason == "STREAM_SUPERSEDED" {
+			return true
+		}
+	}
+	return false
+}
+
+func isOpenTo(engineID string) bool {
+	lock.Lock()
+	defer lock.Unlock()
+	for _, each := range streams {
+		if each.engineID == engineID {
+			return true
+		}
+	}
+	return false
 }
 
 func isParting() bool {

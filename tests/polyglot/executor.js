@@ -4,7 +4,7 @@
 const { randomUUID } = require('node:crypto');
 const { performance } = require('node:perf_hooks');
 const { setTimeout: pause } = require('node:timers/promises');
-const { credentials, grpc, services } = require('./contract');
+const { credentials, failureOf, grpc, services } = require('./contract');
 
 const SLOTS = 8;
 const GRACE_MS = 3000; // how long actions may go on after SIGTERM
@@ -44,6 +44,15 @@ const ACTIONS = {
       return sleep(seconds, run);
     },
   },
+  'check.pause': {
+    parameters: ['seconds'],
+    act: async ({ seconds }, run) => {
+      run.report({ outcome: 'TASK_OUTCOME_PAUSED' });
+      clearTimeout(run.timer); // while it is paused, only the engine stops it
+      await sleep(seconds, run);
+      run.report({ outcome: 'TASK_OUTCOME_RUNNING' });
+    },
+  },
 };
 
 const keyOf = ({ action_execution_id: id, delivery }) => `${id}/${delivery}`;
@@ -57,7 +66,7 @@ async function perform(order, engine, timeLeft) {
   const run = { delivery, engine, stop: (outcome) => stopping.abort(outcome), signal: stopping.signal };
   run.report = (told) => streams.get(engine)?.send({ task_done: { outcomes: [{ action_execution_id: id, delivery, ...told }] } });
   running.set(id, run);
-  const timer = timeLeft < Infinity && setTimeout(() => run.stop(failed('timed out')), timeLeft);
+  run.timer = timeLeft < Infinity && setTimeout(() => run.stop(failed('timed out')), timeLeft);
   let outcome;
   try {
     if (timeLeft <= 0) throw new Error('timed out before it was started');
@@ -67,7 +76,7 @@ async function perform(order, engine, timeLeft) {
   } catch (error) {
     outcome = stopping.signal.aborted ? stopping.signal.reason : failed(error.message);
   }
-  clearTimeout(timer);
+  clearTimeout(run.timer);
   if (running.get(id) !== run) return; // dropped: nobody waits for its outcome
   running.delete(id);
   outcomes.set(keyOf(order), { done: { action_execution_id: id, delivery, ...outcome }, engine });
@@ -128,7 +137,7 @@ class Stream {
     calls += 1;
     this.call.on('data', (message) => this.take(message));
     this.call.on('error', () => {}); // `status` comes too, and also after a good end
-    this.call.on('status', ({ code }) => this.close(code));
+    this.call.on('status', (status) => this.close(status));
     this.keepTime(1000);
     const own = [...running.values()].filter((run) => run.engine === engine).length;
     this.call.write({
@@ -227,14 +236,21 @@ class Stream {
     if (streams.get(this.engine) === this) streams.delete(this.engine);
   }
 
-  close(code) {
+  close(status) {
     clearInterval(this.timer);
     this.leave();
     calls -= 1;
     if (parting && calls === 0) process.exit(0);
-    if (code === grpc.status.ABORTED) process.exit(1); // another process is this executor now
+    const isAborted = status.code === grpc.status.ABORTED;
+    const hasOther = isAborted && failureOf(status).reason === 'STREAM_SUPERSEDED';
+    if (isAborted && !hasOther) process.exit(1); // another process is this executor now
     flush();
-    if (!parting) setTimeout(() => new Stream(this.engine, this.client), 100 + 200 * Math.random());
+    const again = () => {
+      const isOpen = hasOther && [...streams.values()].some(({ engineId }) => engineId === this.engineId);
+      if (isOpen) setTimeout(again, 1000); // the engine has two addresses
+      else if (!parting) new Stream(this.engine, this.client);
+    };
+    if (!parting) setTimeout(again, 100 + 200 * Math.random());
   }
 }
 

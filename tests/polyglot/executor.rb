@@ -4,6 +4,7 @@ require 'json'
 require 'monitor'
 require 'securerandom'
 require 'google/protobuf/well_known_types'
+require 'google/rpc/error_details_pb'
 require 'grpc'
 require 'dalsegno/v1/executor_service_services_pb'
 include Dalsegno::V1
@@ -40,7 +41,8 @@ ACTIONS = {
     run.report(outcome: :TASK_OUTCOME_RUNNING,
                progress: ActionProgress.new(text: input['text'], fraction: input['fraction']))
     run.sleep(input['seconds'])
-  }]
+  }],
+  'check.pause' => [%w[seconds], ->(input, run) { run.pause(input['seconds']) }]
 }
 
 # One delivery that runs, in a thread of its own.
@@ -71,6 +73,15 @@ class Run
       raise Stopped if @outcome
       raise 'timed out' if wakes_s > @ends_s
     end
+    nil
+  end
+
+  # While it is paused, only the engine stops it.
+  def pause(seconds)
+    report(outcome: :TASK_OUTCOME_PAUSED)
+    @ends_s = Float::INFINITY
+    sleep(seconds)
+    report(outcome: :TASK_OUTCOME_RUNNING)
     nil
   end
 
@@ -172,8 +183,9 @@ class Stream
   def serve
     LOCK.synchronize { begin_stream }
     @call.execute.each { |message| LOCK.synchronize { take(message) } }
-  rescue GRPC::Aborted
-    exit!(1) # another process is this executor now
+  rescue GRPC::Aborted => e
+    @replaced = replaced?(e)
+    exit!(1) unless @replaced # another process is this executor now
   rescue GRPC::BadStatus, GRPC::Core::CallError
     nil # it broke
   ensure
@@ -183,6 +195,11 @@ class Stream
   def send_message(**message) = (@outbox << ConnectRequest.new(**message) if open?)
   def send_outcome(done) = send_message(task_done: TaskDoneBatch.new(outcomes: [done]))
   def cancel = @call.cancel
+
+  # The engine has two addresses, and uses the stream of the other one.
+  def served_elsewhere?
+    LOCK.synchronize { @replaced && STREAMS.each_value.any? { |each| each.engine_id == @engine_id } }
+  end
 
   def say_goodbye(release: false)
     return unless open?
@@ -199,8 +216,14 @@ class Stream
 
   private
 
+  def replaced?(error)
+    details = error.to_rpc_status&.details || []
+    infos = details.select { |each| each.is(Google::Rpc::ErrorInfo) }.map { |each| each.unpack(Google::Rpc::ErrorInfo) }
+    infos.any? { |info| info.reason == 'STREAM_SUPERSEDED' }
+  end
+
   def begin_stream
-    outbox = @outbox = Queue.new
+    outbox, @replaced = (@outbox = Queue.new), false
     @engine_id, @draining, @heard_s, @lease_s = '', false, now_s, 10
     outbox << ConnectRequest.new(hello: hello)
     requests = Enumerator.new { |out| while (message = outbox.pop) do out << message end }
@@ -300,6 +323,7 @@ STREAM_THREADS = ARGV.map do |engine|
     until $parting
       stream.serve
       sleep(rand(0.1..0.3)) unless $parting
+      sleep(1) while !$parting && stream.served_elsewhere?
     end
   end
 end

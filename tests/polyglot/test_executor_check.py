@@ -64,7 +64,8 @@ def install_actions(folder: Path) -> Path:
 
 
 async def test_executors_pass_all_checks(tmp_path: Path) -> None:
-    """In each that this machine can run none fails, and none is left out. All are checked at once: most checks wait."""
+    """In each that this machine can run none fails, and none is left out; but our SDK has no actions that pause. All
+    are checked at once: most checks wait."""
     names = ["standard", "sdk"]
     for language in LANGUAGES:
         if not find_missing(language):
@@ -76,6 +77,8 @@ async def test_executors_pass_all_checks(tmp_path: Path) -> None:
     reports = await asyncio.gather(*(check(name, tmp_path / name) for name in names))
 
     passed = dict.fromkeys((each.name for each in CHECKS), "passed")
+    without_pause = {**passed, **dict.fromkeys((each for each in passed if each.startswith("paused-")), "skipped")}
     for name, report in zip(names, reports, strict=True):
-        assert report.verdicts == passed, f"{name}:\n{report.text}"
+        wanted = without_pause if name in ("standard", "sdk") else passed
+        assert report.verdicts == wanted, f"{name}:\n{report.text}"
         assert report.code == 0

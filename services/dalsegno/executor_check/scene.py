@@ -17,7 +17,7 @@ from dalsegno.v1 import executor_service_pb2 as wire
 REQUIRED = ("echo", "sleep", "fail")
 """The roles that an executor must serve for the check; others are left out where it does not serve them."""
 
-ROLES = (*REQUIRED, "delegate", "big", "progress")
+ROLES = (*REQUIRED, "delegate", "big", "progress", "pause")
 """What the actions of the check do (README.md)."""
 
 

@@ -212,22 +212,23 @@ def _read_json(text: str) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """An action of a label reports its progress: RUNNING with `progress`."""
+class Report:
+    """An action of a label reports that it has not ended: that it runs, with its progress, or is paused."""
 
     label: str
+    outcome: wire.TaskOutcome.ValueType = wire.TASK_OUTCOME_RUNNING
     within_s: float = SOON_S
 
     async def play(self, scene: Scene) -> None:
         line = scene.line
         if not await line.until(lambda: self._reports(scene), self.within_s):
-            raise Unmet(f"RUNNING with `progress` of `{self.label}` within {self.within_s:g} s", line.summary())
+            raise Unmet(f"{name_of(self.outcome)} of `{self.label}` within {self.within_s:g} s", line.summary())
         for done in self._reports(scene):
             if done.progress.HasField("fraction") and not 0 <= done.progress.fraction <= 1:
                 raise Unmet("a `fraction` from 0 to 1", f"{done.progress.fraction}")
 
     def _reports(self, scene: Scene) -> list[wire.TaskDone]:
-        return [done for done in scene.outcomes(self.label) if done.outcome == wire.TASK_OUTCOME_RUNNING]
+        return [done for done in scene.outcomes(self.label) if done.outcome == self.outcome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,9 +299,13 @@ class Break:
 
     code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     reason: str = "UNAVAILABLE"
+    is_present: bool = True
+    """Whether it is the present stream, or the one before it."""
 
     async def play(self, scene: Scene) -> None:
-        scene.line.end(self.code, self.reason)
+        line = scene.line if self.is_present else scene.before
+        assert line is not None, "a check connects twice before it breaks the stream before the present one"
+        line.end(self.code, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +343,8 @@ class NoStream:
     """No stream with the session of the last one opens for a time."""
 
     for_s: float
+    reason: str = "SESSION_SUPERSEDED"
+    """Why a stream that opens all the same is ended."""
 
     async def play(self, scene: Scene) -> None:
         ends_s = time.monotonic() + self.for_s
@@ -345,7 +352,7 @@ class NoStream:
             line = await scene.engine.next_line(left_s)
             if line is None:
                 return
-            line.end(grpc.StatusCode.ABORTED, "SESSION_SUPERSEDED")
+            line.end(grpc.StatusCode.ABORTED, self.reason)
             if line.hello.session_id == scene.line.hello.session_id:
                 raise Unmet(f"no stream of this session for {self.for_s:g} s", "it has opened one")
 

@@ -23,6 +23,7 @@ NEED_MORE = {
     "stop-says-goodbye",
     "stop-loses-nothing",
     "inventory-follows-the-end-of-the-stream",
+    "superseded-stream-leaves-the-other",
 }
 """Checks that need a process or a second engine: tests/polyglot plays them."""
 
@@ -71,7 +72,12 @@ FAULTS = [
     ("one message", "messages-are-limited"),
     ("unknown kinds", "unknown-kinds-are-ignored"),
     ("no credit", "delegated-holds-no-slot"),
+    ("no alias", "delegated-is-repeated-too"),
+    ("keeps all", "delegated-is-repeated-too"),
     ("percent", "progress-ends-nothing"),
+    ("not listed", "paused-ends-nothing"),
+    ("no cancel", "paused-ends-nothing"),
+    ("ends paused", "paused-has-no-deadline"),
     ("not repeated", "outcome-is-repeated"),
     ("keeps all", "acknowledged-is-forgotten"),
     ("keeps all", "verdicts-are-final"),

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from dalsegno.rpc.channel import open_channel
+from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1.definition_pb2 import Parameter
 from dalsegno.v1.executor_service_pb2_grpc import ExecutorServiceStub
@@ -25,6 +26,7 @@ ACTIONS = {
     "check.delegate": ("alias",),
     "check.big": ("size",),
     "check.progress": ("text", "fraction", "seconds"),
+    "check.pause": ("seconds",),
 }
 Key = tuple[str, int]
 
@@ -193,9 +195,11 @@ class Toy:
         key = order.action_execution_id, order.delivery
         done = wire.TaskDone(action_execution_id=key[0], delivery=key[1])
         try:
-            async with asyncio.timeout(left_s):
+            async with asyncio.timeout(left_s) as deadline:
                 if "one at a time" in self.faults:
                     await asyncio.sleep(0.6 * len(self._running))
+                if order.action == "check.pause" and "ends paused" not in self.faults:
+                    deadline.reschedule(None)
                 await self._act(order.action, json.loads(order.input), done)
         except TimeoutError:
             done.outcome, done.error = wire.TASK_OUTCOME_FAILED, "timed out"
@@ -232,19 +236,35 @@ class Toy:
             case "check.fail":
                 raise ValueError(input["message"])
             case "check.delegate":
-                done.outcome, done.alias = wire.TASK_OUTCOME_DELEGATED, input["alias"]
+                done.outcome = wire.TASK_OUTCOME_DELEGATED
+                done.alias = "" if "no alias" in self.faults else input["alias"]
             case "check.big":
                 if input["size"] > 3_999_998 and "cuts" not in self.faults:
                     raise ValueError("result too large")
                 done.result = json.dumps("x" * min(input["size"], 3_999_998))
             case "check.progress":
-                told = wire.TaskDone(action_execution_id=done.action_execution_id, delivery=done.delivery)
-                told.outcome, told.progress.text = wire.TASK_OUTCOME_RUNNING, input["text"]
-                told.progress.fraction = 50 if "percent" in self.faults else input["fraction"]
-                self._send(task_done=wire.TaskDoneBatch(outcomes=[told]))
+                fraction = 50 if "percent" in self.faults else input["fraction"]
+                progress = execution_pb2.ActionProgress(text=input["text"], fraction=fraction)
+                self._tell(done, wire.TASK_OUTCOME_RUNNING, progress)
                 await asyncio.sleep(input["seconds"])
+            case "check.pause":
+                self._tell(done, wire.TASK_OUTCOME_PAUSED)
+                await asyncio.sleep(input["seconds"])
+                self._tell(done, wire.TASK_OUTCOME_RUNNING)
             case _:
                 raise ValueError(f"{action} is not served")
+
+    def _tell(
+        self,
+        done: wire.TaskDone,
+        outcome: wire.TaskOutcome.ValueType,
+        progress: execution_pb2.ActionProgress | None = None,
+    ) -> None:
+        told = wire.TaskDone(action_execution_id=done.action_execution_id, delivery=done.delivery)
+        told.outcome = outcome
+        if progress is not None:
+            told.progress.CopyFrom(progress)
+        self._send(task_done=wire.TaskDoneBatch(outcomes=[told]))
 
     def _forget_acknowledged(self, ack: wire.Ack) -> None:
         key = ack.action_execution_id, ack.delivery

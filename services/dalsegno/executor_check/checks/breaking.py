@@ -19,6 +19,7 @@ from dalsegno.executor_check.steps import (
     Hello,
     InFlight,
     Left,
+    NoStream,
     Outcome,
     Quiet,
     Refuse,
@@ -153,6 +154,17 @@ CHECKS = (
             *(Connect(engine_id="ended-3"), Answers(), Slots(2), _sleep("a", 1.0), _echo("b"), Outcome("b")),
             *(ConnectSecond("heir"), Ask("ended-3", ("a", "b")), Left(within_s=1.0)),
             *(Outcome("b"), Outcome("a"), Acknowledge("a"), Acknowledge("b")),
+        ),
+    ),
+    Check(
+        "superseded-stream-leaves-the-other",
+        "ExecutorService.Connect: after ABORTED with STREAM_SUPERSEDED do not reconnect while the newer stream of the "
+        "session to the same engine is open; the session goes on.",
+        (
+            *(Connect(engine_id="twice"), Slots(2), _sleep("a", 0.5), ConnectSecond("twice"), InFlight(("a",))),
+            *(Break(grpc.StatusCode.ABORTED, "STREAM_SUPERSEDED", is_present=False), _echo("b"), Outcome("b")),
+            *(Outcome("a"), Acknowledge("a"), Acknowledge("b"), NoStream(1.5, "STREAM_SUPERSEDED")),
+            *(Break(), Connect(), SAME, InFlight(())),
         ),
     ),
 )

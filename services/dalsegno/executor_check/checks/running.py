@@ -7,10 +7,14 @@ from dalsegno.executor_check.line import with_unknown_field
 from dalsegno.executor_check.scene import Order
 from dalsegno.executor_check.steps import (
     Acknowledge,
+    Break,
+    Cancel,
+    Connect,
     CreditBack,
+    InFlight,
     Outcome,
-    Progress,
     Quiet,
+    Report,
     Run,
     Send,
     Slots,
@@ -18,7 +22,11 @@ from dalsegno.executor_check.steps import (
 from dalsegno.v1 import executor_service_pb2 as wire
 
 RESULT_BYTES_MAX = 4_000_000
+CANCELLED = wire.TASK_OUTCOME_CANCELLED
+DELEGATED = wire.TASK_OUTCOME_DELEGATED
 FAILED = wire.TASK_OUTCOME_FAILED
+PAUSED = wire.TASK_OUTCOME_PAUSED
+RUNNING = wire.TASK_OUTCOME_RUNNING
 SUCCEEDED = wire.TASK_OUTCOME_SUCCEEDED
 
 EXACT = {
@@ -31,6 +39,8 @@ EXACT = {
 
 LARGE = "x" * 3_900_000
 
+ALIAS = "an alias of the check"
+
 
 def _find_no_error(done: wire.TaskDone) -> str:
     return "" if done.error.strip() else "FAILED without an `error`"
@@ -39,6 +49,14 @@ def _find_no_error(done: wire.TaskDone) -> str:
 def _find_large_result(done: wire.TaskDone) -> str:
     fits = done.outcome == SUCCEEDED and len(done.result.encode()) <= RESULT_BYTES_MAX
     return f"a result of {len(done.result):,} characters" if fits else ""
+
+
+def _find_other_alias(done: wire.TaskDone) -> str:
+    return "" if done.alias == ALIAS else f"the alias {done.alias[:40]!r}"
+
+
+def _pause(label: str, seconds: float, time_left_s: float | None = None) -> Run:
+    return Run(Order(label, "pause", {"seconds": seconds}, time_left_s=time_left_s))
 
 
 _ROUND = (Outcome("a"), Acknowledge("a"))
@@ -156,9 +174,20 @@ CHECKS = (
         "delegated-holds-no-slot",
         "TaskOutcome: a third party completes what is DELEGATED; it holds no slot and no lease.",
         (
-            Run(Order("a", "delegate", {"alias": "an alias of the check"}), times=1000),
-            *(Outcome("a", (wire.TASK_OUTCOME_DELEGATED,)), Acknowledge("a"), CreditBack()),
+            Run(Order("a", "delegate", {"alias": ALIAS}), times=1000),
+            *(Outcome("a", (DELEGATED,)), Acknowledge("a"), CreditBack()),
             *(Run(Order("b", "echo", {"output": 1})), Outcome("b"), Acknowledge("b")),
+        ),
+    ),
+    Check(
+        "delegated-is-repeated-too",
+        "TaskOutcome: DELEGATED, with its `alias`, is stored until it is acknowledged; after that the executor has "
+        "nothing of the action, and a cancel changes nothing.",
+        (
+            *(Run(Order("a", "delegate", {"alias": ALIAS})), Outcome("a", (DELEGATED,), problem=_find_other_alias)),
+            *(Break(), Connect(), InFlight(("a",)), Outcome("a", (DELEGATED,), problem=_find_other_alias)),
+            *(Acknowledge("a"), Cancel("a"), Quiet("a", 0.2), Run(Order("b", "echo", {"output": 1}))),
+            *(Outcome("b"), Acknowledge("b"), Break(), Connect(), InFlight(())),
         ),
     ),
     Check(
@@ -166,7 +195,22 @@ CHECKS = (
         "TaskOutcome: RUNNING has not ended, `progress` says how far it is, its `fraction` is from 0 to 1.",
         (
             Run(Order("a", "progress", {"text": "half", "fraction": 0.5, "seconds": 0.4})),
-            *(Progress("a"), Outcome("a"), Acknowledge("a")),
+            *(Report("a"), Outcome("a"), Acknowledge("a")),
         ),
+    ),
+    Check(
+        "paused-ends-nothing",
+        "TaskOutcome: PAUSED has not ended: the action keeps its delivery, a cancel stops it, and RUNNING says that it "
+        "runs again.",
+        (
+            *(_pause("a", 0.3), Report("a", PAUSED), Report("a", RUNNING), Outcome("a"), Acknowledge("a")),
+            *(_pause("b", 30), Report("b", PAUSED), Break(), Connect(), InFlight(("b",))),
+            *(Cancel("b"), Outcome("b", (CANCELLED,), within_s=3), Acknowledge("b")),
+        ),
+    ),
+    Check(
+        "paused-has-no-deadline",
+        "RunAction.time_left: an action that it has reported as PAUSED it leaves alone: the engine stops it.",
+        (_pause("a", 1.6, time_left_s=1.0), Report("a", PAUSED), Outcome("a"), Acknowledge("a")),
     ),
 )
