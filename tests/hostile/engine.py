@@ -192,7 +192,7 @@ def proportional_mib(pid: int) -> int:
 def _kib(file: Path, label: str) -> int:
     try:
         lines = file.read_text().splitlines()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith(label)), 0)
 

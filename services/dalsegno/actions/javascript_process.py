@@ -13,6 +13,8 @@ import os
 import resource
 import sys
 
+from dalsegno import core_files
+
 PROCESS_BYTES = 1024 * 1024 * 1024
 """The memory limit of the process: array buffers are outside of the engine's heap."""
 
@@ -48,7 +50,7 @@ def _first_words(text: str) -> str:
 def main() -> None:
     """Answer one question."""
     resource.setrlimit(resource.RLIMIT_DATA, (PROCESS_BYTES, PROCESS_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    core_files.write_none()
     question = json.load(sys.stdin)
     json.dump(evaluate(**question), sys.stdout)
     sys.stdout.flush()

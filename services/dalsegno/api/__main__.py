@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from dalsegno import core_files
 from dalsegno.api.service import Api
 from dalsegno.api.settings import Settings, read_settings
 from dalsegno.rpc import logs
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run an api until SIGTERM or SIGINT. Return the exit code: 0, or 1 if it cannot start."""
     share_one_arena()
     settings = read_settings(arguments)
+    core_files.write_none()
     logs.set_up("api", settings.log_level)
     if warning := warning_of(settings.database):
         _log.warning("%s", warning)

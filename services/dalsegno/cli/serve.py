@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from dalsegno import core_files
 from dalsegno.cli.connection import DEFAULT_SERVER
 from dalsegno.cli.output import print_note
 from dalsegno.cli.permissions import read_networks, read_permission
@@ -163,6 +164,7 @@ def _gateway_address(given: str) -> str:
 
 
 async def _serve(config: ServerConfig) -> None:
+    core_files.write_none()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

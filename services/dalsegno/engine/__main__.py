@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from dalsegno import core_files
 from dalsegno.engine.service import Engine
 from dalsegno.engine.settings import Settings, read_settings
 from dalsegno.rpc import logs
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     has ended it."""
     share_one_arena()
     settings = read_settings(arguments)
+    core_files.write_none()
     logs.set_up("engine", settings.log_level)
     if warning := warning_of(settings.database):
         _log.warning("%s", warning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from dalsegno import core_files
 from dalsegno.actions import grpc
 from dalsegno.actions.registry import load_registry
 from dalsegno.executor.settings import Settings, read_settings
@@ -16,6 +17,7 @@ from dalsegno.worker.worker import Worker
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an executor until SIGTERM or SIGINT. Return the exit code: 0, or 1 if it cannot start or was replaced."""
     settings = read_settings(arguments)
+    core_files.write_none()
     logs.set_up("executor", settings.log_level)
     try:
         worker = Worker(

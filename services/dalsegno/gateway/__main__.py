@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from dalsegno import core_files
 from dalsegno.gateway.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
@@ -21,6 +22,7 @@ _log = logging.getLogger("dalsegno.gateway")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a gateway until SIGTERM or SIGINT. Return the exit code: 0, or 1 if it cannot start."""
     settings = read_settings(arguments)
+    core_files.write_none()
     logs.set_up("gateway", settings.log_level)
     try:
         asyncio.run(_serve(settings))

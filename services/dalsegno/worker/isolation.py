@@ -30,6 +30,7 @@ from types import ModuleType
 
 from google.protobuf.message import DecodeError
 
+from dalsegno import core_files
 from dalsegno.actions.action import Action, ActionCancelled, ActionFailed, AnyAction
 from dalsegno.rpc import logs
 from dalsegno.v1.executor_service_pb2 import TASK_OUTCOME_RUNNING, RunAction, TaskDone
@@ -148,6 +149,7 @@ def serve(
     """Run the action of a module: what the new process does. `lifeline` ends when the worker has ended."""
     os.setpgid(0, 0)
     threading.Thread(target=_end_with_worker, args=(lifeline,), daemon=True).start()
+    core_files.write_none()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody waits for it without the template
     # Some stop all processes of a service at once: the worker decides how long this one runs. (Programs that it starts
     # get the default again, which they would not with SIG_IGN.)

@@ -12,7 +12,6 @@ import fcntl
 import gc
 import importlib
 import os
-import resource
 import select
 import signal
 import socket
@@ -21,6 +20,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from dalsegno import core_files
 from dalsegno.expressions.answers import find_problems
 from dalsegno.expressions.environment import EnvironmentScope
 from dalsegno.expressions.language import LANGUAGES
@@ -194,9 +194,9 @@ def prepare_worker(nice: int) -> None:
     """Make this process harmless: low priority, killed first without memory, no core dump."""
     with suppress(OSError):  # if that is forbidden
         os.nice(nice)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):  # if there is no /proc
         Path("/proc/self/oom_score_adj").write_text(f"{OOM_SCORE}\n")
+    core_files.write_none()  # after that the file above is root's
     redirect(1, 2)
 
 
