@@ -27,6 +27,7 @@ from tests.ports import free_port
 from tests.template import Forked, Program, start_forked
 
 from dalsegno.rpc.channel import open_channel
+from dalsegno.rpc.credentials import ClientTls
 from dalsegno.store.inspection import check
 from dalsegno.store.opening import open_store
 from dalsegno.v1 import (
@@ -55,7 +56,7 @@ CALL_S = 30.0
 class Service:
     """One service as a process, always on the same port."""
 
-    def __init__(self, name: str, folder: Path, arguments: Iterable[str]) -> None:
+    def __init__(self, name: str, folder: Path, arguments: Iterable[str], tls: ClientTls | None = None) -> None:
         self.name = name
         self.port = free_port()
         self.log = folder / f"{name}.log"
@@ -63,6 +64,8 @@ class Service:
         """Of the next start."""
         self.launcher: tuple[str, ...] = ()
         """A file that runs the module, and its arguments before the name of the module."""
+        self.tls = tls
+        """How its health is asked."""
         self._process: Forked | None = None
         self._shown = 0
 
@@ -100,7 +103,7 @@ class Service:
     async def wait_ready(self) -> None:
         """Return once its health says SERVING. Fails the test, with its log, when it ends or does not get ready."""
         ends_s = time.monotonic() + START_S
-        async with open_channel(self.address) as channel:
+        async with open_channel(self.address, tls=self.tls) as channel:
             while not await says_serving(channel):
                 if not self.is_running:
                     raise AssertionError(f"{self.name} has ended\n{self.new_log()}")
@@ -166,19 +169,22 @@ class System:
         database: str = "",
         engine: Iterable[str] = (),
         executor: Iterable[str] = (),
+        api: Iterable[str] = (),
+        tls: ClientTls | None = None,
         with_executor: bool = True,
     ) -> None:
-        """`database`: its URL, else a SQLite file in the folder; `engine` and `executor`: further options of those."""
+        """`database`: its URL, else a SQLite file in the folder; `engine`, `executor`, `api`: further options of
+        those; `tls`: how engine and api are called."""
         folder.mkdir(parents=True, exist_ok=True)
         self.database = database or f"sqlite:///{folder}/store.db"
         stored = ("--database", self.database)
-        self.engine = Service("engine", folder, [*stored, "--grace-s", "2", *engine])
+        self.engine = Service("engine", folder, [*stored, "--grace-s", "2", *engine], tls)
         at = ("--engine", self.engine.address)
         self.executor = Service("executor", folder, [*at, "--id", "executor-1", "--grace-s", "2", *executor])
-        self.api = Service("api", folder, [*at, *stored, "--grace-s", "2"])
+        self.api = Service("api", folder, [*at, *stored, "--grace-s", "2", *api], tls)
         # In the order in which they are started.
         self.services = [self.engine, *([self.executor] if with_executor else []), self.api]
-        self.channel = open_channel(self.api.address)
+        self.channel = open_channel(self.api.address, tls=tls)
         self.workflows = workflow_service_pb2_grpc.WorkflowServiceStub(self.channel)
         self.executions = execution_service_pb2_grpc.ExecutionServiceStub(self.channel)
         self.actions = action_service_pb2_grpc.ActionServiceStub(self.channel)

@@ -36,6 +36,8 @@ FROM_OUTSIDE = [
     *("_srcfile", "logMultiprocessing", "logProcesses", "logThreads"),  # logging
     *("intercept_service", "isolation_level"),  # grpc; sqlite3
     "read_max_bytes",  # connectrpc
+    *("ssl_enabled", "create_ssl_context"),  # Hypercorn
+    *("tls_ca", "tls_certificate", "tls_key", "tls_server_name"),  # options and settings of commands, by name
     *("read_pickled", "load_pickled"),  # evaluation processes, by name
     *("roles", "users", "kwarg_op"),  # parameters of actions that have no effect here
     *("__call__", "deterministic"),  # of protocols

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from dalsegno.rpc.options import Options
+from dalsegno.rpc.links import BOTH_OPTIONS, Links
+from dalsegno.rpc.options import INSECURE, Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,10 @@ class Settings:
     grace_s: float = 5.0
     """The time that calls have to end when the api stops."""
     log_level: str = "info"
+    tls: Links = field(default_factory=Links)
+    """What it shows to others, whom it lets in, and whom it trusts; without files it speaks plain text."""
     insecure: bool = False
-    """Whether it may listen where other machines reach it, although it has no TLS and no authentication."""
+    """Whether it may listen where other machines reach it, although it asks no client for a certificate."""
 
 
 def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -45,10 +48,10 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("grace-s", float, "the time that calls have to end when the api stops")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     parser.add("progress-s", float, "the longest time without a message on the stream of a watcher; at least 1")
-    parser.add_flag(
-        "insecure", "listen where other machines reach it, without TLS and authentication", "DALSEGNO_INSECURE"
-    )
+    parser.add_tls(BOTH_OPTIONS)
+    parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
+    found["tls"] = parser.take_tls(found, listens=True)
     if not found["progress_s"] >= 1:
         parser.error("--progress-s must be at least 1")
     return Settings(**found)

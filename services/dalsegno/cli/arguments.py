@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -11,10 +11,13 @@ from typer.core import TyperCommand, TyperGroup
 from dalsegno.cli.contexts import ContextOption
 from dalsegno.cli.exits import CommandError
 from dalsegno.cli.printing import PRINTING, Format
+from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.times import check_time_style
 from dalsegno.cli.values import steps_of
+from dalsegno.rpc.links import CALLER_OPTIONS, variable_of
 
 _WITH_VALUE = {"--server", "-s", "--namespace", "-n", "--output", "-o", "--time", "--key", "-k", "--context"}
+_WITH_VALUE |= {f"--tls-{name}" for name in CALLER_OPTIONS}
 
 
 def move_options(program: object, words: Sequence[str]) -> list[str]:
@@ -82,14 +85,17 @@ def find_form(words: Sequence[str]) -> Format:
 
 def add_shared_options(program: object) -> None:
     """Add to every command that prints results the options for the printed field and the style of times; and to every
-    command that talks to a server the one that chooses its context."""
+    command that talks to a server those that choose its context and say how to call by TLS."""
     options = {each.name: each for each in typer.main.get_command(_sharing).params}
     for command in _commands(program):
         names = {each.name for each in command.params}
         if "output" in names:
             command.params += [options["key"], options["time"]]
         if "server" in names:
-            command.params.append(options["context"])
+            command.params += [
+                options["context"],
+                *(options[f"tls_{name.replace('-', '_')}"] for name in CALLER_OPTIONS),
+            ]
 
 
 def _commands(program: object) -> Iterator[TyperCommand]:
@@ -107,6 +113,22 @@ def _take_key(value: str) -> None:
 
 def _take_time(value: str) -> None:
     PRINTING.time = check_time_style(value)
+
+
+def _take_tls(parameter: typer.CallbackParam, value: str) -> None:
+    COMMAND.tls[str(parameter.name).removeprefix("tls_").replace("_", "-")] = value
+
+
+def _tls_option(name: str, metavar: str = "FILE") -> Any:
+    return typer.Option(
+        f"--tls-{name}",
+        metavar=metavar,
+        envvar=variable_of(name),
+        callback=_take_tls,
+        expose_value=False,
+        show_default=False,
+        help=f"{CALLER_OPTIONS[name][0].upper()}{CALLER_OPTIONS[name][1:]}.",
+    )
 
 
 _sharing = typer.Typer(add_completion=False)
@@ -140,5 +162,9 @@ def _options(
         ),
     ] = "",
     context: Annotated[str, ContextOption] = "",
+    tls_ca: Annotated[str, _tls_option("ca")] = "",
+    tls_certificate: Annotated[str, _tls_option("certificate")] = "",
+    tls_key: Annotated[str, _tls_option("key")] = "",
+    tls_server_name: Annotated[str, _tls_option("server-name", "NAME")] = "",
 ) -> None:
     pass

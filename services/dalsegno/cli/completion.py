@@ -17,7 +17,9 @@ from dalsegno.cli.execution_view import execution_state
 from dalsegno.cli.exits import CommandError
 from dalsegno.cli.ids import mark_ids
 from dalsegno.cli.references import LATEST
+from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.times import clock
+from dalsegno.rpc.links import CALLER_OPTIONS
 from dalsegno.v1 import (
     action_service_pb2,
     environment_service_pb2,
@@ -136,6 +138,8 @@ def complete_context(incomplete: str) -> Iterator[Suggestion]:
 def _suggest(
     context: typer.Context, incomplete: str, fetch: Callable[[Connection], Awaitable[Sequence[Suggestion]]]
 ) -> Iterator[Suggestion]:
+    COMMAND.tls = {name: _setting(context, f"tls_{name.replace('-', '_')}") for name in CALLER_OPTIONS}
+
     async def ask() -> Sequence[Suggestion]:
         async with asyncio.timeout(_WITHIN_S), connect(_setting(context, "server") or DEFAULT_SERVER) as connection:
             return await fetch(connection)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +14,9 @@ from dalsegno.cli.connection import DEFAULT_SERVER, check_address
 from dalsegno.cli.contexts import Config, Context, check_name, chosen_name, config_file, read_config, write_config
 from dalsegno.cli.output import print_fields, print_note, print_rows
 from dalsegno.cli.printing import Format
+from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.screen import console
+from dalsegno.rpc.links import CALLER_OPTIONS, variable_of
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +39,12 @@ def set_context(
     old = config.contexts.get(check_name(name), Context())
     if server:
         check_address(server)
-    config.contexts[name] = Context(server or old.server, old.namespace if namespace is None else namespace)
+    config.contexts[name] = replace(
+        old,
+        server=server or old.server,
+        namespace=old.namespace if namespace is None else namespace,
+        **_typed_tls(),
+    )
     if len(config.contexts) == 1:
         config.current = name
     write_config(config)
@@ -75,13 +84,14 @@ def show() -> None:
     name = chosen_name((), config)
     context = config.find(name).settings if name else {}
     told: dict[str, object] = {"file": str(config_file()), "context": name or "none"}
-    for setting, default in (("server", DEFAULT_SERVER), ("namespace", "")):
+    tls = [(f"tls_{name.replace('-', '_')}", "") for name in CALLER_OPTIONS]
+    for setting, default in (("server", DEFAULT_SERVER), ("namespace", ""), *tls):
         variable = f"DALSEGNO_{setting.upper()}"
         if value := os.environ.get(variable):
             told[setting] = f"{value}  (from {variable})"
         elif setting in context:
             told[setting] = f"{context[setting]}  (from the context)"
-        else:
+        elif not setting.startswith("tls_"):
             told[setting] = f"{default or 'the default one'}  (the default)"
     print_fields(told)
 
@@ -98,6 +108,15 @@ def delete(name: Name) -> None:
     console().print_line(f"deleted {name}")
     if not config.current:
         print_note("no context is in use now: commands take the defaults")
+
+
+def _typed_tls() -> dict[str, str]:
+    """Return the settings of TLS that are typed; those of environment variables count without a context."""
+    typed = {name: value for name, value in COMMAND.tls.items() if value and value != os.environ.get(variable_of(name))}
+    return {
+        f"tls_{name.replace('-', '_')}": value if name == "server-name" else str(Path(value).absolute())
+        for name, value in typed.items()
+    }
 
 
 def _say_in_use(config: Config, name: str) -> None:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -19,6 +19,8 @@ from dalsegno.cli.references import References, completed
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.cli.retries import RETRY_S as RETRY_S
 from dalsegno.rpc.channel import ACTOR_KEY, open_channel, was_never_sent
+from dalsegno.rpc.handshake import Explainer, explain
+from dalsegno.rpc.links import BadCredentials, links_of
 from dalsegno.rpc.peers import addresses_of
 from dalsegno.v1 import (
     action_service_pb2_grpc,
@@ -26,6 +28,9 @@ from dalsegno.v1 import (
     execution_service_pb2_grpc,
     workflow_service_pb2_grpc,
 )
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.credentials import ClientTls
 
 DEFAULT_SERVER = "127.0.0.1:7700"
 """The default address of `dalsegno serve` and of every other command."""
@@ -70,13 +75,23 @@ def check_address(address: str) -> None:
         raise CommandError(f"--server {address}: not of the form HOST:PORT", f"for instance --server {DEFAULT_SERVER}")
 
 
+def command_tls() -> ClientTls | None:
+    """Return how the command calls its server, by its options `--tls-...`. Raises CommandError."""
+    try:
+        return links_of(COMMAND.tls, listens=False).calls
+    except BadCredentials as error:
+        raise CommandError(str(error)) from None
+
+
 @asynccontextmanager
 async def connect(address: str, *, is_private: bool = False) -> AsyncIterator[Connection]:
     """Yield a connection to the server at `address`, HOST:PORT."""
     check_address(address)
     COMMAND.address = address
+    tls = None if is_private else command_tls()
+    COMMAND.explainer = Explainer(address, tls)
     several = len(await addresses_of(address)) > 1  # a single server answers reads also when it is not ready
-    async with open_channel(address, balanced=several) as channel:
+    async with open_channel(address, balanced=several, tls=tls) as channel:
         COMMAND.is_connected = lambda: channel.get_state() is grpc.ChannelConnectivity.READY
         yield Connection(address, channel, is_private=is_private)
 
@@ -133,23 +148,28 @@ def actor_metadata() -> tuple[tuple[str, str], ...]:
     return ((ACTOR_KEY, "".join(each if each.isprintable() else "?" for each in told)),)
 
 
-async def is_serving(address: str, within_s: float = 1.0) -> bool:
-    """Return whether a server answers at `address` that it is ready for calls."""
-    async with open_channel(address) as channel:
+async def is_serving(address: str, within_s: float = 1.0, tls: ClientTls | None = None) -> bool:
+    """Return whether a server answers at `address` that it is ready for calls. Raises CommandError if one is there
+    that does not speak as this side does."""
+    async with open_channel(address, tls=tls) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         try:
             answer: health_pb2.HealthCheckResponse = await health.Check(  # type: ignore[attr-defined]
                 health_pb2.HealthCheckRequest(), timeout=within_s
             )
-        except grpc.aio.AioRpcError:
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                raise CommandError(f"the server at {address}: {error.details()}", exit_code=UNREACHABLE) from None
+            if told := await explain(address, tls):
+                raise CommandError(f"the server at {address}: {told}", exit_code=UNREACHABLE) from None
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-async def wait_until_serving(address: str, within_s: float) -> None:
+async def wait_until_serving(address: str, within_s: float, tls: ClientTls | None = None) -> None:
     """Return once the server at `address` is ready. Raises CommandError when the time is over."""
     give_up_at = time.monotonic() + within_s
-    while not await is_serving(address):
+    while not await is_serving(address, tls=tls):
         if time.monotonic() > give_up_at:
             raise CommandError(f"the server at {address} did not become ready", exit_code=UNREACHABLE)
         await asyncio.sleep(0.05)

@@ -31,6 +31,10 @@ class Context:
 
     server: str = ""
     namespace: str = ""
+    tls_ca: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_server_name: str = ""
 
     @property
     def settings(self) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typer._click.exceptions import ClickException  # an error in the command li
 
 from dalsegno.cli import (
     actions,
+    certs,
     checkpoints,
     config,
     controls,
@@ -92,6 +93,7 @@ app.add_typer(actions.app, name="action")
 app.add_typer(environments.app, name="environment")
 app.add_typer(examples.app, name="examples")
 app.add_typer(config.app, name="config")
+app.add_typer(certs.app, name="certs")
 
 
 def main() -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import grpc
 
+from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.output import print_note
-from dalsegno.rpc.channel import has_no_answer
+from dalsegno.rpc.channel import has_no_answer, was_never_sent
+from dalsegno.rpc.handshake import Explainer
 
 RETRY_S = 20.0
 """The time for retries of a call: long enough for a supervisor to start a dead service again."""
@@ -38,6 +40,10 @@ class CommandState:
     """The server that it calls."""
     is_connected: Callable[[], bool] = lambda: True
     """Whether there is a connection to it now."""
+    explainer: Explainer | None = None
+    """Says why there is none, as far as TLS is the cause."""
+    tls: dict[str, str] = field(default_factory=dict)
+    """The values of its options `--tls-...`, by their names without that."""
     namespace: str = ""
     """The namespace from the environment variable or the context; "" for all."""
     exit_hint: str = ""
@@ -46,7 +52,7 @@ class CommandState:
     def reset(self) -> None:
         """Reset all fields."""
         self.address = self.namespace = self.exit_hint = ""
-        self.is_connected = lambda: True
+        self.is_connected, self.explainer, self.tls = lambda: True, None, {}
 
 
 COMMAND = CommandState()
@@ -79,7 +85,10 @@ class Retries:
         self._is_failing, self._unavailable_since_s, self._has_printed, self._wait_s = False, None, False, _FIRST_WAIT_S
 
     async def wait(self, error: grpc.aio.AioRpcError) -> None:
-        """Wait until the next retry. Raises the error when the time for retries is over."""
+        """Wait until the next retry. Raises the error when the time for retries is over, and CommandError if both sides
+        cannot speak with each other, which no time changes."""
+        if COMMAND.explainer is not None and was_never_sent(error) and (told := await COMMAND.explainer.why()):
+            raise CommandError(f"the server at {COMMAND.address}: {told}", exit_code=UNREACHABLE)
         self._is_failing = True
         if self._left_s() <= self._wait_s:
             raise error

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,16 +16,17 @@ from dalsegno.cli.connection import DEFAULT_SERVER
 from dalsegno.cli.output import print_note
 from dalsegno.cli.permissions import read_networks, read_permission
 from dalsegno.cli.screen import console
+from dalsegno.cli.service_links import plan_links
 from dalsegno.cli.serving import (
     ServerConfig,
     default_data,
     gateway_is_installed,
-    gateway_scheme,
     plan_server,
     running,
 )
 from dalsegno.cli.supervisor import Supervisor, is_free
 from dalsegno.outgoing.reach import OPTION, VARIABLE
+from dalsegno.rpc.links import BOTH_OPTIONS, variable_of
 from dalsegno.rpc.options import DATABASE_URL, warning_of
 
 ENGINE = "127.0.0.1:7701"
@@ -88,12 +89,20 @@ Database = Annotated[
 Slots = Annotated[
     int, typer.Option("--slots", min=0, help="The number of actions that its executor runs at once; 0: its default.")
 ]
+
+
+def _tls(name: str, metavar: str = "FILE") -> Any:
+    told = BOTH_OPTIONS[name]
+    shown = f"{told[0].upper()}{told[1:]}."
+    return typer.Option(f"--tls-{name}", metavar=metavar, envvar=variable_of(name), help=shown, show_default=False)
+
+
 Insecure = Annotated[
     bool,
     typer.Option(
         "--insecure",
         envvar="DALSEGNO_INSECURE",
-        help="Accept connections from other machines, although there is no TLS and no authentication yet.",
+        help="Accept connections from other machines, without TLS or without certificates of clients.",
     ),
 ]
 Allow = Annotated[
@@ -130,6 +139,14 @@ def serve(
     public_url: PublicUrl = "",
     database: Database = "",
     slots: Slots = 0,
+    certificate: Annotated[str, _tls("certificate")] = "",
+    key: Annotated[str, _tls("key")] = "",
+    ca: Annotated[str, _tls("ca")] = "",
+    client_ca: Annotated[str, _tls("client-ca")] = "",
+    client_names: Annotated[str, _tls("client-names", "NAMES")] = "",
+    client_certificate: Annotated[str, _tls("client-certificate")] = "",
+    client_key: Annotated[str, _tls("client-key")] = "",
+    server_name: Annotated[str, _tls("server-name", "NAME")] = "",
     insecure: Insecure = False,
     allow: Allow = None,
     private_networks: PrivateNetworks = "",
@@ -138,6 +155,8 @@ def serve(
     """Run a server until Ctrl-C: engine, executor, api and gateway. Each is a process, started again if it dies."""
     if warning := warning_of(database):
         print_note(warning)
+    tls = {"certificate": certificate, "key": key, "ca": ca, "client-ca": client_ca, "client-names": client_names}
+    tls |= {"client-certificate": client_certificate, "client-key": client_key, "server-name": server_name}
     config = plan_server(
         data or default_data(),
         listen,
@@ -147,6 +166,7 @@ def serve(
         gateway="" if no_gateway else _gateway_address(gateway_listen),
         public_url=public_url,
         logs=not verbose,
+        links=plan_links(tls),
         insecure=insecure,
         allow=allow or (),
         private_networks=private_networks,
@@ -195,8 +215,9 @@ def _introduce(config: ServerConfig, supervisor: Supervisor) -> None:
     allowed = f", also {', '.join(config.allow)}" if config.allow else ""
     out.print(f"executor  {'(executor-1)':21}  pid {pids['executor']:<7}  runs the actions{allowed}", markup=False)
     if config.gateway:
-        told = f"{gateway_scheme()}, for curl, browsers and webhooks"
+        told = f"{config.links.gateway_scheme}, for curl, browsers and webhooks"
         out.print(f"gateway   {config.gateway:21}  pid {pids['gateway']:<7}  {told}", markup=False)
+    out.print(f"links     {config.links.told}", markup=False)
     out.print(f"data      {config.data}", markup=False)
     if config.logs is not None:
         out.print(f"logs      {config.logs}", markup=False)

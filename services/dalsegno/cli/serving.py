@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from dalsegno.cli.connection import is_serving, wait_until_serving
+from dalsegno.cli.connection import command_tls, is_serving, wait_until_serving
 from dalsegno.cli.exits import UNREACHABLE, CommandError
+from dalsegno.cli.service_links import ServiceLinks
 from dalsegno.cli.supervisor import Service, Supervisor, choose_address
 from dalsegno.outgoing.reach import EVERYTHING
 from dalsegno.outgoing.reach import OPTION as REACH_OPTION
 from dalsegno.rpc.options import DATABASE_URL
-from dalsegno.rpc.server import INSTEAD, OPEN_TO_ALL, is_local
+from dalsegno.rpc.server import INSTEAD, exposure, is_local
 
 READY_S = 60.0
 """The time in which the services must become ready, on a slow machine with a database to migrate."""
@@ -52,8 +53,10 @@ class ServerConfig:
     """The number of actions that its executor runs at once; 0: the executor's default."""
     logs: Path | None = None
     """The folder of the services' logs; None: the standard error of this process."""
+    links: ServiceLinks = field(default_factory=ServiceLinks)
+    """How its services speak with each other and with clients."""
     insecure: bool = False
-    """Whether it may accept connections from other machines."""
+    """Whether it may accept connections from other machines that show no certificates."""
     allow: tuple[str, ...] = ()
     """The actions that are off by default and that its executor runs."""
     private_networks: str = ""
@@ -78,7 +81,7 @@ class ServerConfig:
     def _callbacks(self) -> tuple[str, ...]:
         """Return the option of the engine with the address of webhooks, if there is one."""
         host = self.gateway.rpartition(":")[0]
-        own = f"{gateway_scheme()}://{self.gateway}" if host not in ("", "0.0.0.0", "[::]") else ""
+        own = f"{self.links.gateway_scheme}://{self.gateway}" if host not in ("", "0.0.0.0", "[::]") else ""
         url = self.public_url or own
         return ("--public-url", url) if url else ()
 
@@ -91,7 +94,8 @@ class ServerConfig:
     def _service(self, name: str, *arguments: str) -> Service:
         log = self.logs / f"{name}.log" if self.logs is not None else None
         # The list of processes shows options to every user, and executors run actions of others.
-        environment = {key: value for key, value in os.environ.items() if key != DATABASE_URL}
+        environment = self.links.environment(name, os.environ)
+        environment.pop(DATABASE_URL, None)
         if name in _STORED:
             environment[DATABASE_URL] = self.database
         command = (sys.executable, "-P", "-m", f"dalsegno.{name}", *arguments)
@@ -108,6 +112,7 @@ def plan_server(
     gateway: str = "",
     public_url: str = "",
     logs: bool = True,
+    links: ServiceLinks | None = None,
     insecure: bool = False,
     allow: Sequence[str] = (),
     private_networks: str = "",
@@ -119,10 +124,11 @@ def plan_server(
     """
     listen, engine = choose_address(listen, "--listen"), choose_address(engine, "--engine-listen")
     gateway = choose_address(gateway, "--gateway-listen") if gateway else ""
+    links = links or ServiceLinks()
     for address, option in ((listen, "--listen"), (engine, "--engine-listen")):
-        _check_reach(address, option, insecure, report)
-    if gateway and gateway_scheme() == "http":
-        _check_reach(gateway, "--gateway-listen", insecure, report)
+        _check_reach(address, option, exposure(links.own.serves), insecure, report)
+    if gateway:
+        _check_reach(gateway, "--gateway-listen", exposure(links.gateway.serves), insecure, report)
     try:
         data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         _close_to_others(data, report)
@@ -141,6 +147,7 @@ def plan_server(
         database=database or f"sqlite:///{(data / 'dalsegno.db').resolve()}",
         slots=slots,
         logs=folder if logs else None,
+        links=links,
         insecure=insecure,
         allow=tuple(allow),
         private_networks=private_networks,
@@ -160,23 +167,19 @@ def _close_to_others(folder: Path, report: Callable[[str], None]) -> None:
         report(f"{was}: now it is for its owner only")
 
 
-def _check_reach(address: str, option: str, insecure: bool, report: Callable[[str], None]) -> None:
-    """Raise CommandError for an address that other machines can reach, unless `insecure`; then report it."""
-    if is_local(address):
+def _check_reach(address: str, option: str, told: str, insecure: bool, report: Callable[[str], None]) -> None:
+    """Raise CommandError for an address that other machines can reach, unless `insecure`; then report it. `told` says
+    what they may do there; empty: they need certificates."""
+    if not told or is_local(address):
         return
     if not insecure:
-        raise CommandError(f"{option} {address}: {OPEN_TO_ALL}", INSTEAD)
-    report(f"{address} is open to everybody who can reach it: {OPEN_TO_ALL}")
+        raise CommandError(f"{option} {address}: {told}", INSTEAD)
+    report(f"{address} is open to everybody who can reach it: {told}")
 
 
 def gateway_is_installed() -> bool:
     """Return whether the extra of the gateway is there."""
     return all(importlib.util.find_spec(name) is not None for name in ("connectrpc", "hypercorn"))
-
-
-def gateway_scheme() -> str:
-    """Return https if the gateway that is started here finds a certificate in its environment, else http."""
-    return "https" if os.environ.get("DALSEGNO_GATEWAY_TLS_CERTIFICATE") else "http"
 
 
 def default_data() -> Path:
@@ -213,10 +216,10 @@ async def unless_failing(supervisor: Supervisor, work: Coroutine[Any, Any, T]) -
 
 async def _wait_until_ready(config: ServerConfig) -> None:
     addresses = [config.engine, config.listen]
-    if config.gateway and gateway_scheme() == "http":
+    if config.gateway and config.links.gateway_is_as_others:
         addresses.append(config.gateway)
     for address in addresses:
-        await wait_until_serving(address, READY_S)
+        await wait_until_serving(address, READY_S, config.links.own.calls)
 
 
 def _explain(service: Service) -> CommandError:
@@ -264,5 +267,6 @@ async def private_server(report: Callable[[str], None]) -> AsyncIterator[Private
 
 
 async def is_there(address: str) -> bool:
-    """Return whether a server answers at `address` within a short time."""
-    return await is_serving(address, within_s=0.5)
+    """Return whether a server answers at `address` within a short time. Raises CommandError if one is there that does
+    not speak as this command does."""
+    return await is_serving(address, 0.5, command_tls())

@@ -108,7 +108,9 @@ class Engine:
         self._executors = Executors(self.conductor, self._dispatcher, settings, self.id, self._board, self.number)
         self._front = EngineServer(self.conductor, self._feed, callbacks)
         self.conductor.on_commit.append(self._committed)
-        self._server = Server(settings.listen, SERVICES, insecure=settings.insecure, roomy=ROOMY)
+        self._server = Server(
+            settings.listen, SERVICES, insecure=settings.insecure, tls=settings.tls.serves, roomy=ROOMY
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._dropped = False
         self._heard_from_s = self._ticked_s = self._clock.steady_s()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from dalsegno.outgoing.reach import NOWHERE, Reach
-from dalsegno.rpc.options import Options
+from dalsegno.rpc.links import SERVER_OPTIONS, Links
+from dalsegno.rpc.options import INSECURE, Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,10 @@ class Settings:
     log_level: str = "info"
     private_networks: Reach = NOWHERE
     """The addresses that notices may reach beside public ones."""
+    tls: Links = field(default_factory=Links)
+    """What it shows to others, and whom it lets in; without files it speaks plain text."""
     insecure: bool = False
-    """Whether it may listen on addresses that other machines reach, though it neither encrypts nor authenticates."""
+    """Whether it may listen on addresses that other machines reach, though it asks no client for a certificate."""
 
 
 def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -58,10 +61,10 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("public-url", str, "the address under which third parties reach the gateway, for callbacks")
     parser.add_networks("where receivers of notices may be")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
-    parser.add_flag(
-        "insecure", "listen where other machines reach it, without TLS and authentication", "DALSEGNO_INSECURE"
-    )
+    parser.add_tls(SERVER_OPTIONS)
+    parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
+    found["tls"] = parser.take_tls(found, listens=True)
     try:
         found["public_url"] = checked_address(found["public_url"])
     except ValueError as error:

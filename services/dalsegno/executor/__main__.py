@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             labels=settings.labels,
             limits=settings.limits,
             grace_s=settings.grace_s,
+            tls=settings.tls.calls or False,
             listen=settings.listen,
             metrics_port=settings.metrics_port,
         )

@@ -14,6 +14,7 @@ from connectrpc.server import ConnectASGIApplication
 
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.calls import Calls
+from dalsegno.gateway.connections import REFUSED
 from dalsegno.gateway.draining import Bodies, Receive
 from dalsegno.gateway.forwarding import PUBLIC, Forwarder
 from dalsegno.gateway.hooks import Hooks
@@ -76,6 +77,9 @@ class Application:
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path, method = scope["path"], scope["method"]
+        if told := (scope.get("state") or {}).get(REFUSED):
+            await refusal(403, Code.PERMISSION_DENIED, told).send(send)
+            return
         if path == "/healthz":
             await self._health().send(send)
             return

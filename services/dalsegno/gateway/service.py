@@ -6,19 +6,18 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 import sys
 
 from hypercorn.asyncio import serve
-from hypercorn.config import Config
 
 from dalsegno.gateway import connections
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.application import Application
 from dalsegno.gateway.calls import Calls
 from dalsegno.gateway.settings import Settings
+from dalsegno.rpc.links import BadCredentials
 from dalsegno.rpc.peers import Peers
-from dalsegno.rpc.server import OPEN_TO_ALL, CannotListen, is_local
+from dalsegno.rpc.server import CannotListen, check_reach
 
 CLOSING_S = 1.0
 """The time that connections have to close after the last call."""
@@ -38,7 +37,7 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._calls = Calls()
-        self._apis = Peers("api", settings.apis)
+        self._apis = Peers("api", settings.apis, tls=settings.tls.calls)
         host, _, _ = settings.listen.rpartition(":")
         hosts = [each for each in (*settings.host_names, host.strip("[]")) if each]
         self._application = Application(self._apis, self._calls, Access(hosts, settings.cors_origins))
@@ -50,7 +49,7 @@ class Gateway:
     @property
     def scheme(self) -> str:
         """Return http or https."""
-        return "https" if self._settings.tls_certificate else "http"
+        return "https" if self._settings.tls.serves is not None else "http"
 
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
@@ -74,10 +73,14 @@ class Gateway:
                 await self._serving
         await self._apis.stop()
 
-    def _config(self) -> Config:
+    def _config(self) -> connections.Settings:
         http_log = logging.getLogger("dalsegno.gateway.http")
         http_log.setLevel(logging.WARNING)
-        config = Config.from_mapping(
+        try:
+            config = connections.Settings(self._settings.tls.serves)
+        except BadCredentials as error:
+            raise CannotListen(str(error)) from None
+        wanted: dict[str, object] = dict(
             accesslog=None,  # calls have their own lines; a path may hold a task token
             errorlog=http_log,
             include_server_header=False,
@@ -88,14 +91,9 @@ class Gateway:
             h11_max_incomplete_size=HEADER_BYTES,
             h2_max_header_list_size=HEADER_BYTES,
             h2_max_concurrent_streams=STREAMS_MAX,
-            certfile=self._settings.tls_certificate or None,
-            keyfile=self._settings.tls_key or None,
         )
-        if config.ssl_enabled:
-            try:
-                config.create_ssl_context()
-            except (OSError, ssl.SSLError) as error:
-                raise CannotListen(f"--tls-certificate or --tls-key cannot be read: {error}") from None
+        for name, value in wanted.items():
+            setattr(config, name, value)
         return config
 
 
@@ -105,13 +103,7 @@ def _listen(settings: Settings) -> socket.socket:
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not port.isdigit():
         raise CannotListen(f"cannot listen on {settings.listen}: it is not of the form host:port")
-    if not is_local(settings.listen) and not settings.tls_certificate:
-        if not settings.insecure:
-            raise CannotListen(
-                f"cannot listen on {settings.listen}: {OPEN_TO_ALL}; listen on a loopback address like 127.0.0.1,"
-                " serve TLS with --tls-certificate and --tls-key, or accept that with --insecure"
-            )
-        _log.warning("%s is open to everybody who can reach it: %s", settings.listen, OPEN_TO_ALL)
+    check_reach(settings.listen, settings.tls.serves, insecure=settings.insecure)
     try:
         found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, _, _, address = found[0]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from dalsegno.rpc.options import Options
+from dalsegno.rpc.links import BOTH_OPTIONS, Links
+from dalsegno.rpc.options import INSECURE, Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +21,15 @@ class Settings:
     """The hosts that requests may name beside those of loopback."""
     cors_origins: tuple[str, ...] = ()
     """The origins whose pages may call it beside its own."""
-    tls_certificate: str = ""
-    """The file of the certificate and those above it, PEM; empty: no TLS."""
-    tls_key: str = ""
-    """The file of its key, PEM."""
+    tls: Links = field(default_factory=Links)
+    """What it shows to others, whom it lets in, and whom it trusts; without files it speaks plain text."""
     metrics_port: int = 0
     """The port of the metrics for Prometheus; 0: none."""
     grace_s: float = 5.0
     """The time that calls have to end when the gateway stops."""
     log_level: str = "info"
     insecure: bool = False
-    """Whether it may listen where other machines reach it without TLS."""
+    """Whether it may listen where other machines reach it, although it asks no client for a certificate."""
 
 
 def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -41,13 +40,11 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_addresses("api", "apis", "host:port of an api; repeatable, or with commas", "DALSEGNO_SERVER")
     parser.add_list("host-names", "hosts that requests may name, beside localhost and loopback addresses")
     parser.add_list("cors-origins", "origins whose pages may call it, such as https://app.example.com; *: any")
-    parser.add("tls-certificate", str, "the file of the certificate and those above it, PEM; empty: no TLS")
-    parser.add("tls-key", str, "the file of its key, PEM")
+    parser.add_tls(BOTH_OPTIONS)
     parser.add("metrics-port", int, "the port of the metrics for Prometheus; 0: none")
     parser.add("grace-s", float, "the time that calls have to end when the gateway stops")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
-    parser.add_flag("insecure", "listen where other machines reach it, without TLS", "DALSEGNO_INSECURE")
-    found = Settings(**vars(parser.parse_args(arguments)))
-    if bool(found.tls_certificate) != bool(found.tls_key):
-        parser.error("--tls-certificate and --tls-key belong together")
-    return found
+    parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
+    found = vars(parser.parse_args(arguments))
+    found["tls"] = parser.take_tls(found, listens=True)
+    return Settings(**found)

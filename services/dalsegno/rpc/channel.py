@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
+from typing import TYPE_CHECKING
 
 import grpc
 
 from dalsegno.rpc.logs import request_id
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.credentials import ClientTls
 
 MESSAGE_BYTES = 16 * 1024 * 1024
 """The largest request of the contract."""
@@ -27,7 +31,7 @@ REASON_KEY = "dalsegno-reason-bin"
 """The metadata with which a server says, beside its health, why it is not ready."""
 
 ACTOR_KEY = "x-dalsegno-actor"
-"""The metadata with the name of the caller. It is not verified: there is no authentication yet."""
+"""The metadata with the name of the caller. It is not verified: certificates say which programs call, not for whom."""
 
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.primary_user_agent", f"{USER_AGENT}1"),
@@ -57,12 +61,22 @@ _BALANCED: list[tuple[str, int | str]] = [
 """Calls go in turn to the addresses of a name whose servers say that they are ready."""
 
 
-def open_channel(address: str, *, balanced: bool = False) -> grpc.aio.Channel:
+def open_channel(
+    address: str, *, balanced: bool = False, tls: ClientTls | None = None, name: str = ""
+) -> grpc.aio.Channel:
     """Return a channel to `host:port` or `unix:/path`. It connects at its first use, and reconnects by itself.
 
-    `balanced`: the name has several addresses, with a server at each.
+    `balanced`: the name has several addresses, with a server at each. With `tls` the certificate of the server must
+    have the host of the address, or `name` if that is given. Without, it speaks plain text.
     """
-    return grpc.aio.insecure_channel(address, options=_OPTIONS + _BALANCED if balanced else _OPTIONS)
+    options = _OPTIONS + _BALANCED if balanced else _OPTIONS
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    from dalsegno.rpc.renewal import RenewedChannel  # loads cryptography: not for plain text
+
+    if expected := tls.server_name or name or (tls.name_for(address) if address.startswith("unix") else ""):
+        options = [*options, ("grpc.default_authority", expected)]
+    return RenewedChannel(tls, lambda credentials: grpc.aio.secure_channel(address, credentials, options=options))
 
 
 def call_metadata() -> tuple[tuple[str, str], ...]:

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -30,7 +30,10 @@ from prometheus_client import Counter, Gauge, Histogram
 from dalsegno.rpc import errors, field_checks, logs
 from dalsegno.rpc.channel import MESSAGE_BYTES, REQUEST_ID_KEY, USER_AGENT
 from dalsegno.rpc.metrics import CALL_SECONDS, CALLS, CALLS_OPEN
-from dalsegno.workflow.refusals import InvalidRequest, NoSuchMethod, Refusal, TooLarge, Unavailable
+from dalsegno.workflow.refusals import InvalidRequest, NoSuchMethod, PermissionDenied, Refusal, TooLarge, Unavailable
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.credentials import ServerTls
 
 UNARY_DEADLINE_S = 30.0
 """The deadline of a unary call whose caller sets none."""
@@ -81,11 +84,17 @@ class _OpenStream:
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every call. `unhurried` names unary methods (`/package.Service/Method`) without a default deadline, `roomy`
-    the methods that accept larger messages, with their maximum size."""
+    the methods that accept larger messages, with their maximum size; `tls` which clients may call."""
 
-    def __init__(self, unhurried: frozenset[str] = frozenset(), roomy: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        unhurried: frozenset[str] = frozenset(),
+        roomy: Mapping[str, int] | None = None,
+        tls: ServerTls | None = None,
+    ) -> None:
         self._unhurried = unhurried
         self._roomy = roomy or {}
+        self._admits = tls if tls is not None and tls.client_names else None
         self._streams: dict[asyncio.Task[Any], _OpenStream] = {}
         """The open streams."""
         self._stopping = False
@@ -126,6 +135,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: Context) -> Any:
             call = begin(method, context)
             try:
+                self._check_client(context)
                 request = _readable(request) if reads_stream else request
                 call.note(request)
                 if has_deadline and context.time_remaining() is None:
@@ -150,6 +160,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 if self._stopping:
                     raise Unavailable("the server is stopping")
+                self._check_client(context)
                 request = _readable(request) if reads_stream else request
                 call.note(request)
                 answers = inner(request, context)
@@ -180,6 +191,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return stream
 
+    def _check_client(self, context: Context) -> None:
+        """Raise PermissionDenied if the certificate of the client has none of the names that are let in."""
+        if self._admits is not None and (told := self._admits.refusal(_names_of(context))):
+            raise PermissionDenied(told)
+
     async def end_streams(self, grace_s: float) -> None:
         """Refuse new streams and end the open ones with UNAVAILABLE: those that only send at once; two-way streams
         after `grace_s`, if they have not ended by themselves."""
@@ -194,6 +210,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if self._streams:
             await asyncio.wait(list(self._streams), timeout=grace_s)
         await _cancelled(list(self._streams))
+
+
+def _names_of(context: Context) -> set[str]:
+    """Return the names in the certificate of the client."""
+    found = context.auth_context()
+    keys = ("x509_common_name", "x509_subject_alternative_name")
+    return {each.decode("utf-8", "replace") for key in keys for each in found.get(key, ())}
 
 
 def _no_such_method(method: str) -> Any:

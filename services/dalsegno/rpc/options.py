@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from dalsegno.outgoing.reach import EVERYTHING, OPTION, VARIABLE, Reach, read_reach
+from dalsegno.rpc.links import BadCredentials, Links, links_of, variable_of
 
 DATABASE_URL = "DALSEGNO_DATABASE_URL"
 """The environment variable with the URL of the store."""
+
+
+INSECURE = "listen where other machines reach it, without TLS or without certificates of clients"
 
 
 class Options(argparse.ArgumentParser):
@@ -19,6 +24,7 @@ class Options(argparse.ArgumentParser):
     def __init__(self, service: str, description: str, default: object, environment: Mapping[str, str]) -> None:
         """`default` has an attribute of the option's name, with underscores, for each option."""
         super().__init__(f"python -m dalsegno.{service}", description=description)
+        self._service = service
         self._prefix = f"DALSEGNO_{service.upper()}_"
         self._default = default
         self._environment = environment
@@ -64,6 +70,27 @@ class Options(argparse.ArgumentParser):
         """Add a flag; its variable sets it with 1, true or yes."""
         value = self._environment.get(variable, "").lower() in ("1", "true", "yes")
         self.add_argument(f"--{name}", action="store_true", default=value, help=told)
+
+    def add_tls(self, told: Mapping[str, str]) -> None:
+        """Add the options of TLS, which are given without `--tls-`, each with its help. A variable of this service
+        counts before the one of all programs, also if it is empty."""
+        for name, help_text in told.items():
+            common = self._environment.get(variable_of(name), "")
+            value = self._environment.get(variable_of(name, self._service), common)
+            self.add_argument(f"--tls-{name}", default=value, metavar=_METAVARS.get(name, "FILE"), help=help_text)
+
+    def take_tls(self, found: dict[str, Any], *, listens: bool) -> Links:
+        """Take the options of TLS out of those that were found. Ends the program if they cannot be used."""
+        given = {
+            name.removeprefix("tls_").replace("_", "-"): found.pop(name) for name in list(found) if name[:4] == "tls_"
+        }
+        try:
+            return links_of(given, listens=listens)
+        except BadCredentials as error:
+            self.error(str(error))
+
+
+_METAVARS = {"client-names": "NAMES", "server-name": "NAME"}
 
 
 class _Addresses(argparse.Action):

@@ -19,7 +19,7 @@ import socket
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from enum import IntEnum
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import grpc
@@ -27,6 +27,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.channel import REASON_KEY, open_channel
+from dalsegno.rpc.handshake import Explainer
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.credentials import ClientTls
 
 ASK_S = 0.5
 """The interval at which a peer is asked how it is."""
@@ -59,9 +63,11 @@ class Standing(IntEnum):
 class Peer:
     """One server, with a channel to it."""
 
-    def __init__(self, address: str, moved: Callable[[], None]) -> None:
+    def __init__(self, address: str, moved: Callable[[], None], tls: ClientTls | None, name: str) -> None:
+        """With `tls` its certificate must have `name`, the host that was looked up."""
         self.address = address
-        self.channel = open_channel(address)
+        self.channel = open_channel(address, tls=tls, name=name)
+        self._explainer = Explainer(address, tls, name)
         self.standing = Standing.AWAY
         self.told = ""
         """Why it is not ready; empty if that is not known yet."""
@@ -117,11 +123,18 @@ class Peer:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return Standing.AWAY, f"it has not answered for {ANSWER_S:g} s"
-            return Standing.AWAY, "it cannot be reached"
+            if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                return Standing.AWAY, error.details() or "it refuses this client"
+            return Standing.AWAY, self._explainer.known() or "it cannot be reached"
         if answer.status == health_pb2.HealthCheckResponse.SERVING:
             return Standing.READY, ""
         reason = b"".join(value for key, value in metadata or () if key == REASON_KEY)
         return Standing.UNREADY, reason.decode("utf-8", "replace") or "it starts or stops"
+
+    async def close(self, grace_s: float) -> None:
+        """Close the channel; calls have this time to end."""
+        self._explainer.close()
+        await self.channel.close(grace_s)
 
     def give_up_calls(self) -> None:
         """End the calls that wait for an answer."""
@@ -132,11 +145,15 @@ class Peer:
 class Peers:
     """All servers of one kind. Use it within one event loop."""
 
-    def __init__(self, kind: str, addresses: Iterable[str], beside: Beside | None = None) -> None:
-        """`kind` is the word for one of them in logs. `beside` runs for each peer as long as it is among them."""
+    def __init__(
+        self, kind: str, addresses: Iterable[str], beside: Beside | None = None, tls: ClientTls | None = None
+    ) -> None:
+        """`kind` is the word for one of them in logs. `beside` runs for each peer as long as it is among them. With
+        `tls` they are called by TLS, and their certificates must have the host of the address that is given here."""
         self._kind = kind
         self._addresses = tuple(addresses)
         self._beside = beside
+        self._tls = tls
         self._peers: dict[str, Peer] = {}
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         self._looking_up: asyncio.Task[None] | None = None
@@ -226,17 +243,22 @@ class Peers:
                 peer.give_up_calls()
 
     async def _look_up(self) -> None:
-        found = dict.fromkeys([each for name in self._addresses for each in await addresses_of(name)])
+        found: dict[str, str] = {}
+        """By address: the name that was looked up."""
+        for name in self._addresses:
+            for each in await addresses_of(name):
+                found.setdefault(each, name)
         for address in found.keys() - self._peers.keys():
-            self._add(address)
+            self._add(address, found[address])
         for address in self._peers.keys() - found.keys():
             parting = asyncio.create_task(self._part(address, PARTING_S))
             self._parting.add(parting)
             parting.add_done_callback(self._parting.discard)
         self._peers = {address: self._peers[address] for address in found}
 
-    def _add(self, address: str) -> None:
-        peer = self._peers[address] = Peer(address, self._note_move)
+    def _add(self, address: str, name: str) -> None:
+        expected = self._tls.name_for(name) if self._tls is not None else ""
+        peer = self._peers[address] = Peer(address, self._note_move, self._tls, expected)
         named = f"the {self._kind} at {address}"
         self._tasks[address] = [keep_running(peer.keep_asking, f"asking {named}")]
         if self._beside is not None:
@@ -250,7 +272,7 @@ class Peers:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await peer.channel.close(grace_s)
+            await peer.close(grace_s)
 
         return close()
 

@@ -16,7 +16,7 @@ import logging
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -24,6 +24,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from dalsegno.rpc.channel import ANSWER_BYTES, MESSAGE_BYTES, METADATA_BYTES, REASON_KEY
 from dalsegno.rpc.interceptors import CallInterceptor
 from dalsegno.rpc.reflection import add_reflection
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.credentials import ServerTls
 
 _LARGEST = "grpc.max_receive_message_length"
 _OPTIONS: list[tuple[str, int]] = [
@@ -46,10 +49,10 @@ _OPTIONS: list[tuple[str, int]] = [
 REASON_BYTES = 2_000
 """A longer reason is cut off: an answer has little room for metadata."""
 
-OPEN_TO_ALL = (
-    "there is neither TLS nor authentication yet (both come later), so everybody who can reach it can do everything"
+INSTEAD = (
+    "listen on a loopback address like 127.0.0.1, let in only clients with certificates (--tls-certificate, --tls-key,"
+    " --tls-client-ca; `dalsegno certs init` makes some to try), or accept it with --insecure"
 )
-INSTEAD = "listen on a loopback address like 127.0.0.1, or accept that with --insecure"
 
 _log = logging.getLogger("dalsegno.rpc")
 
@@ -74,6 +77,31 @@ def is_local(address: str) -> bool:
     return bool(found) and all(ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found)
 
 
+def exposure(tls: ServerTls | None) -> str:
+    """Return what anybody may do who reaches a server; empty if it asks clients for certificates."""
+    if tls is None:
+        return (
+            "it speaks plain text and asks nobody for a certificate, so everybody who can reach it can read and do"
+            " everything"
+        )
+    return (
+        "" if tls.asks_clients else "it asks no client for a certificate: everybody who can reach it can do everything"
+    )
+
+
+def check_reach(address: str, tls: ServerTls | None, *, insecure: bool) -> None:
+    """Log who can use a server besides those it knows. Raises CannotListen if that is more than this machine, unless
+    `insecure`."""
+    if not (told := exposure(tls)):
+        return
+    if is_local(address):
+        _log.info("%s is open to all users of this machine: %s", address, told)
+    elif insecure:
+        _log.warning("%s is open to everybody who can reach it: %s", address, told)
+    else:
+        raise CannotListen(f"cannot listen on {address}: {told}; {INSTEAD}")
+
+
 class _Health(health.aio.HealthServicer):
     """The health service, which also says why a server is not ready."""
 
@@ -96,22 +124,25 @@ class Server:
         unhurried: Iterable[str] = (),
         *,
         insecure: bool = False,
+        tls: ServerTls | None = None,
         roomy: Mapping[str, int] | None = None,
     ) -> None:
         """Prepare a server for `host:port` (port 0 takes a free one) that serves these full service names.
 
         `unhurried` names unary methods, `/package.Service/Method`, without a default deadline; `roomy` the methods that
-        accept larger messages, with their maximum size. Without `insecure` it serves this machine only; a server
-        without services, which has only the health service, serves everybody.
+        accept larger messages, with their maximum size. With `tls` it speaks TLS only. If it does not ask clients for
+        certificates, it serves this machine only, unless `insecure`; a server without services, which has only the
+        health service, serves everybody.
         """
         self.address = address
         self._insecure = insecure
+        self._tls = tls
         self.port = 0
         self.stopping = asyncio.Event()
         """Set when the server begins to stop: servicers of two-way streams then end them."""
         self._services = tuple(services)
         roomy = roomy or {}
-        self._interceptor = CallInterceptor(frozenset(unhurried), roomy)
+        self._interceptor = CallInterceptor(frozenset(unhurried), roomy, tls)
         options = {**dict(_OPTIONS), _LARGEST: max(dict(_OPTIONS)[_LARGEST], *roomy.values(), 0)}
         self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=list(options.items()))
         self._health = _Health()
@@ -122,13 +153,14 @@ class Server:
         """Bind and serve, not yet ready. Raises CannotListen."""
         if ":" not in self.address:
             raise CannotListen(f"cannot listen on {self.address}: it is not of the form host:port")
-        if self._services and not is_local(self.address):
-            if not self._insecure:
-                raise CannotListen(f"cannot listen on {self.address}: {OPEN_TO_ALL}; {INSTEAD}")
-            _log.warning("%s is open to everybody who can reach it: %s", self.address, OPEN_TO_ALL)
+        if self._services:
+            check_reach(self.address, self._tls, insecure=self._insecure)
         await self.set_ready(False)
         try:
-            self.port = self.grpc.add_insecure_port(self.address)
+            if self._tls is None:
+                self.port = self.grpc.add_insecure_port(self.address)
+            else:
+                self.port = self.grpc.add_secure_port(self.address, self._tls.credentials())
         except RuntimeError as error:
             raise CannotListen(f"cannot listen on {self.address}: {error}") from None
         await self.grpc.start()

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from typing import TYPE_CHECKING
 
 import grpc
 
+from dalsegno.rpc.handshake import Explainer
 from dalsegno.worker.session import Session
 from dalsegno.worker.stream import Ended, Stream
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.credentials import ClientTls
 
 RETRY_FIRST_S = 0.1
 RETRY_MAX_S = 1.0
@@ -22,15 +27,15 @@ _log = logging.getLogger(__name__)
 class Connection:
     """The part of a session for one engine."""
 
-    def __init__(self, session: Session, engine: str, channel: grpc.aio.Channel) -> None:
+    def __init__(self, session: Session, engine: str, channel: grpc.aio.Channel, tls: ClientTls | None = None) -> None:
         self._session = session
         self._engine = engine
         self._channel = channel
+        self._explainer = Explainer(engine, tls)
         self._stream: Stream | None = None
         self._retry_s = RETRY_FIRST_S
         self._released = False
         self._reason = ""
-        """Why the last stream was not welcomed."""
         self._rival_of = ""
         """The engine that uses the stream of another of its addresses; empty for none."""
 
@@ -39,8 +44,19 @@ class Connection:
         """Return whether the engine can send work."""
         return self._stream is not None and self._stream.welcomed
 
+    @property
+    def reason(self) -> str:
+        """Return why the last stream was not welcomed; empty if the one that is open is."""
+        return f"the engine at {self._engine}: {self._reason}" if self._reason and not self.is_connected else ""
+
     async def run(self) -> None:
         """Serve the engine until the session stops or is superseded."""
+        try:
+            await self._keep_connected()
+        finally:
+            self._explainer.close()
+
+    async def _keep_connected(self) -> None:
         while not self._session.superseded.is_set():
             if self._is_served_elsewhere():
                 await asyncio.sleep(RETRY_MAX_S)
@@ -72,6 +88,8 @@ class Connection:
     def _explain(self, stream: Stream) -> None:
         """Log why the engine cannot be reached, or does not take this executor; the same reason once."""
         reason = "" if stream.welcomed or self._session.leaving else stream.reason
+        if reason and stream.is_unreached:
+            reason = self._explainer.known() or reason
         if reason and reason != self._reason:
             _log.warning("no work from the engine at %s, which is tried again: %s", self._engine, reason)
         self._reason = reason

@@ -17,6 +17,7 @@ from enum import Enum
 import grpc
 
 from dalsegno.rpc import convert
+from dalsegno.rpc.channel import was_never_sent
 from dalsegno.rpc.failure import read_failure
 from dalsegno.v1.executor_service_pb2 import (
     ConnectRequest,
@@ -72,6 +73,8 @@ class Stream:
         self._goodbye: Goodbye | None = None
         self._goodbye_by_s = 0.0
         self._closed = False
+        self.is_unreached = False
+        """Whether it ended because there is no connection to the engine."""
         self.reason = ""
         """Why it ended; empty while it is open, and when it ended in order."""
         self.engine_id = ""
@@ -136,6 +139,7 @@ class Stream:
 
     def _read_end_error(self, error: grpc.aio.AioRpcError) -> Ended:
         self.reason = f"{error.code().name}: {error.details()}"
+        self.is_unreached = was_never_sent(error)
         if error.code() is grpc.StatusCode.ABORTED:
             return Ended.REPLACED if read_failure(error).reason == "STREAM_SUPERSEDED" else Ended.SUPERSEDED
         return Ended.CLOSED if self._closed else Ended.BROKEN

@@ -20,6 +20,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING, Literal
 
 import grpc
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -32,6 +33,7 @@ from dalsegno.actions.registry import Registry, actions_of
 from dalsegno.rpc import logs
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.convert import LABELS_MAX
+from dalsegno.rpc.links import caller_from
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.server import Server
 from dalsegno.worker import isolation
@@ -40,6 +42,9 @@ from dalsegno.worker.loop_watch import LoopWatch
 from dalsegno.worker.metrics import Metrics
 from dalsegno.worker.pace import Pace
 from dalsegno.worker.session import Session
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.credentials import ClientTls
 
 DEFAULT_ENGINE = "127.0.0.1:7701"
 EXECUTOR_LABEL = "executor"
@@ -64,6 +69,7 @@ class Worker:
         labels: Mapping[str, str] | None = None,
         limits: Mapping[str, Limits] | None = None,
         grace_s: float = 10.0,
+        tls: ClientTls | Literal[False] | None = None,
         listen: str = "",
         metrics_port: int = 0,
     ) -> None:
@@ -72,8 +78,9 @@ class Worker:
         `engine` is host:port of an engine, or of several (default: DALSEGNO_ENGINE, else 127.0.0.1:7701). `id` is its
         name, stable over restarts (default: host and process). It runs at most `slots` actions at once, `threads` of
         them in threads. A task with a `target` selects workers by id or by `labels`. `limits` by name of action
-        replace those of the action. Actions have `grace_s` to end when the worker stops. `listen` is host:port of a
-        health service, `metrics_port` serves metrics for Prometheus. Raises ValueError for what cannot be.
+        replace those of the action. Actions have `grace_s` to end when the worker stops. `tls` is how it calls engines
+        (default: DALSEGNO_TLS_CA, ..., else plain text; False: plain text). `listen` is host:port of a health service,
+        `metrics_port` serves metrics for Prometheus. Raises ValueError for what cannot be.
         """
         engines = engine or os.environ.get("DALSEGNO_ENGINE") or DEFAULT_ENGINE
         self.engines = tuple(dict.fromkeys(engines.replace(",", " ").split() if isinstance(engines, str) else engines))
@@ -86,6 +93,7 @@ class Worker:
         self._labels = dict(labels or {})
         self._limits = {each.name: each.limits for each in self._registry} | dict(limits or {})
         self._grace_s = grace_s
+        self._tls = caller_from(os.environ) if tls is None else tls or None
         self._listen = listen
         self._metrics_port = metrics_port
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -119,6 +127,11 @@ class Worker:
         """Return whether an engine can send it work."""
         return any(each.is_connected for each in self._connections)
 
+    @property
+    def told(self) -> str:
+        """Return which engines do not take it, and why; empty if all do, or none is asked yet."""
+        return "; ".join(dict.fromkeys(each.reason for each in self._connections if each.reason))
+
     def run(self) -> int:
         """Work until SIGTERM or SIGINT. Return 0, or 1 if another process with the same id has replaced it.
 
@@ -142,7 +155,9 @@ class Worker:
         async with self._open_ports() as server, self._open_channels() as channels:
             sessions = self._sessions = self._open_sessions()
             self._connections = [
-                Connection(session, *each) for session in sessions for each in zip(self.engines, channels, strict=True)
+                Connection(session, *each, self._tls)
+                for session in sessions
+                for each in zip(self.engines, channels, strict=True)
             ]
             tasks = [asyncio.create_task(each.run()) for each in self._connections]
             watch = LoopWatch()
@@ -242,7 +257,7 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def _open_channels(self) -> AsyncIterator[list[grpc.aio.Channel]]:
-        channels = [open_channel(each) for each in self.engines]
+        channels = [open_channel(each, tls=self._tls) for each in self.engines]
         try:
             yield channels
         finally:
@@ -251,11 +266,12 @@ class Worker:
 
     async def _until_stopped(self, server: Server | None) -> None:
         """Update the health until the stop: the worker is ready while an engine can send it work."""
-        was_ready = False
+        told: tuple[bool, str] | None = None
         while not self._stopped.is_set() and not self._is_replaced:
-            if server is not None and self.is_connected != was_ready:
-                was_ready = not was_ready
-                await server.set_ready(was_ready)
+            found = self.is_connected, self.told
+            if server is not None and found != told:
+                told = found
+                await server.set_ready(found[0], reason="" if found[0] else found[1])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(READINESS_S):
                     await self._stopped.wait()

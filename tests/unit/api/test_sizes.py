@@ -148,7 +148,7 @@ async def test_a_watcher_gets_no_message_that_is_too_large(front: Front) -> None
 async def test_an_executor_with_grpcs_own_limits_gets_all(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     """8 inputs and results of 900,000 characters of 2 bytes are sent and acknowledged: none ends the stream of an
     executor with a limit of 4 MiB."""
-    monkeypatch.setattr(engines, "open_channel", grpc.aio.insecure_channel)
+    monkeypatch.setattr(engines, "open_channel", lambda address, **_: grpc.aio.insecure_channel(address))
     await front.define(TEXT.replace("std.noop", "std.echo output=<% $.word %>"))
     given = json.dumps({"word": "ä" * 900_000}, ensure_ascii=False)
 

@@ -158,12 +158,12 @@ def test_only_loopback_is_this_machine(address: str, local: bool) -> None:
 
 async def test_other_machines_are_served_only_when_that_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
     """A reachable address is refused with advice; with `insecure` it is used, with a warning."""
-    with pytest.raises(CannotListen, match=r"neither TLS nor authentication yet .* --insecure"):
+    with pytest.raises(CannotListen, match=r"it speaks plain text .* --tls-client-ca.* --insecure"):
         await Server("0.0.0.0:0", ["dalsegno.v1.EngineService"]).start()
     with caplog.at_level("WARNING"):
         server = Server("0.0.0.0:0", ["dalsegno.v1.EngineService"], insecure=True)
         await server.start()
-        assert "0.0.0.0:0 is open to everybody who can reach it: there is neither TLS" in caplog.text
+        assert "0.0.0.0:0 is open to everybody who can reach it: it speaks plain text" in caplog.text
         caplog.clear()
         await server.stop(0)
         health = Server("0.0.0.0:0", [])
