@@ -11,7 +11,7 @@ from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.running.follow_ups import ChildAgain, ChildReverted
 from dalsegno.workflow.running.reporting import close, progress
 from dalsegno.workflow.running.step import Step
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value, made
 
 _REVERTED = frozenset({ExecutionState.REVERTED, ExecutionState.REVERT_ERROR})
@@ -26,10 +26,7 @@ def child_moved(step: Step, event: ChildMoved) -> None:
         step.verdict = Verdict.SUPERSEDED
         return
     if attempt.state in COMPLETED_ATTEMPT:
-        if event.again and step.execution.revert is None:  # else it is reverted next
-            step.later(ChildAgain(step.execution.tasks[attempt.key[0]], attempt.key, event.revision, event.by))
-        else:
-            step.verdict = Verdict.SUPERSEDED
+        _goes_on_after_end(step, attempt, event)
         return
     state = ExecutionState(event.state)
     output = event.output
@@ -48,6 +45,21 @@ def child_moved(step: Step, event: ChildMoved) -> None:
     else:
         info = event.state_info if state is ExecutionState.ERROR else f"the sub-workflow ended {state}"
         close(step, attempt, AttemptState.ERROR, output, info or "the sub-workflow failed")
+
+
+def _goes_on_after_end(step: Step, attempt: Attempt, event: ChildMoved) -> None:
+    """Wait again for a child that goes on though its attempt has ended: it was run again, or somebody has led it
+    elsewhere while it was reverted to be tried again. One that has ended in that time is not tried again."""
+    task = step.execution.tasks[attempt.key[0]]
+    was_led_elsewhere = task.progress.awaiting.get(attempt.key[1]) is False and attempt.child_is_reverted
+    if step.execution.revert is not None:  # it is reverted next
+        step.verdict = Verdict.SUPERSEDED
+    elif event.again or (was_led_elsewhere and event.state is ExecutionState.RUNNING):
+        step.later(ChildAgain(task, attempt.key, event.revision, event.by))
+    elif was_led_elsewhere and event.state in COMPLETED_EXECUTION:
+        step.later(ChildReverted(task, attempt.key, 0, event))
+    else:
+        step.verdict = Verdict.SUPERSEDED
 
 
 def _follow_revert(step: Step, event: ChildMoved) -> bool:

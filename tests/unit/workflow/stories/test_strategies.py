@@ -267,6 +267,41 @@ def test_a_sub_flow_that_a_person_has_run_again_is_reverted_and_tried_again() ->
     stage.check()
 
 
+def _reverting_sub_flow() -> tuple[Stage, Execution]:
+    """An execution whose sub-flow has failed, and that child while it is reverted, to be tried again."""
+    text = (PARENT + HANDLER).format(strategy="description: x", retry=2, handler="z", items="")
+    stage = Stage(text.replace(", revert: undo", ""), others=(SUB.replace("revert: undo", "revert: std.noop"),))
+    stage.end("a")
+    child = stage.child()
+    stage.end("one", on=child)
+    stage.end("two", error="broken", on=child)
+    assert (stage.execution.state, child.state) == ("RUNNING", "REVERTING")
+    return stage, child
+
+
+def test_a_sub_flow_that_is_led_elsewhere_while_it_is_reverted_is_waited_for() -> None:
+    """C26, decision 11: a person has a child that goes back for a retry stay there, and resumes it: its end counts."""
+    stage, child = _reverting_sub_flow()
+    stage.go_to("start", on=child)
+    reverting = next(each for each in child.attempts.values() if each.reverts)
+    stage.world.finish(child, reverting, Played("succeeded"))
+    stage.world.run(until_s=0)
+    assert child.state == "PAUSED"
+    stage.resume(on=child)
+    stage.end("one", on=child)
+    stage.end("two", 1, on=child)
+    assert (child.state, stage.execution.state) == ("SUCCESS", "SUCCESS")
+    stage.check()
+
+
+def test_a_sub_flow_that_is_ended_while_it_is_reverted_is_not_tried_again() -> None:
+    """C26: when a person ends a child that goes back for a retry, its failure takes its course."""
+    stage, child = _reverting_sub_flow()
+    stage.cancel(on=child, terminate=ForcedEnd.CANCELLED)
+    assert (child.state, stage.standing()["call"], stage.standing()["z"]) == ("CANCELLED", "ERROR", "RUNNING")
+    stage.check()
+
+
 def test_the_outer_strategy_reverts_the_children_too() -> None:
     """C30, decision 17: when the retries are used up, the parent goes back: the failed child is reverted as well."""
     done = Log(
