@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ from dalsegno.store.records import (
     SessionRow,
 )
 from dalsegno.store.removal import Discards
-from dalsegno.store.row_batch import gather
+from dalsegno.store.row_batch import RowBatch, gather
 from dalsegno.store.rows import Cells, digests
 from dalsegno.store.statements import OWNED, Statements
 from dalsegno.store.store import Queries, StoreConflict
@@ -99,29 +100,50 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
 
     def save_all(self, batch: Sequence[Saved], busy: Collection[str] = (), keeper: int = 0) -> dict[str, Removal]:
         rows, statements = gather(batch), self._statements
+        altered = self._connection.connection.cursor()  # of its own, so that it counts nothing else
         try:
-            self._many(statements.insert_execution, rows.added_executions)
-            self._many(statements.update_execution, rows.altered_executions)
-            if rows.altered_executions and self._cursor.rowcount != len(rows.altered_executions):
-                raise StoreConflict("an execution is not at the revision from which its changes start")
-            self._many(statements.insert_label, rows.labels)
-            self._many(statements.insert_task, rows.added_tasks)
-            self._many(statements.update_task, rows.altered_tasks)
-            self._many(statements.supersede_attempts, rows.begun)
-            self._many(statements.supersede_items, rows.begun_items)
-            self._many(statements.insert_attempt, [(*cells, keeper) for cells in rows.added_attempts])
-            self._many(statements.update_attempt, [(keeper, *cells) for cells in rows.altered_attempts])
-            self._many(statements.insert_checkpoint, rows.added_checkpoints)
-            self._many(statements.undo_checkpoints, rows.undone_checkpoints)
-            self._many(statements.insert_text, rows.texts)
-            self._many(statements.insert_journal, rows.journal)
+            with self._together():
+                self._many(statements.insert_execution, rows.added_executions)
+                if rows.altered_executions:
+                    altered.executemany(statements.update_execution, rows.altered_executions)
+                self._save_parts(rows, keeper)
         except self._connection.dialect.loaded_dbapi.IntegrityError as error:
             raise StoreConflict(f"another engine wrote this first: {error}") from error
+        if rows.altered_executions and altered.rowcount != len(rows.altered_executions):
+            raise StoreConflict("an execution is not at the revision from which its changes start")
         return {
             saved.execution.id: self.discard(saved, saved.discarded, busy)
             for saved in batch
             if saved.discarded is not None
         }
+
+    def _save_parts(self, rows: RowBatch, keeper: int) -> None:
+        statements = self._statements
+        self._many(statements.insert_label, rows.labels)
+        self._many(statements.insert_task, rows.added_tasks)
+        self._many(statements.update_task, rows.altered_tasks)
+        self._many(statements.supersede_attempts, rows.begun)
+        self._many(statements.supersede_items, rows.begun_items)
+        self._many(statements.insert_attempt, [(*cells, keeper) for cells in rows.added_attempts])
+        self._many(statements.update_attempt, [(keeper, *cells) for cells in rows.altered_attempts])
+        self._many(statements.insert_checkpoint, rows.added_checkpoints)
+        self._many(statements.undo_checkpoints, rows.undone_checkpoints)
+        self._many(statements.insert_text, rows.texts)
+        self._many(statements.insert_journal, rows.journal)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Send the statements in the `with` without waiting for each: a distant database costs one round trip. An error
+        of a statement is raised at the end at the latest, and those after it do nothing."""
+        if self._connection.dialect.name == "sqlite":
+            yield
+            return
+        driver: Any = self._connection.connection.driver_connection
+        try:
+            with driver.pipeline():
+                yield
+        except self._connection.dialect.loaded_dbapi.Error as error:
+            raise _first_error(error) from None
 
     def _many(self, statement: str, rows: Sequence[Cells]) -> None:
         if rows:
@@ -252,3 +274,10 @@ class SqlTransaction(Library, AnsweredRequests, Discards):
     def prune_sessions(self, before_s: float) -> int:
         statement = sa.delete(SESSIONS).where(SESSIONS.c.ended, SESSIONS.c.lease_until_s < before_s)
         return self._connection.execute(statement).rowcount
+
+
+def _first_error(error: BaseException) -> BaseException:
+    """Return the error of the statement that failed, if others, which were not carried out because of it, say so."""
+    while type(error).__name__ == "PipelineAborted" and error.__context__ is not None:
+        error = error.__context__
+    return error
