@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from tests.benchmarks.services import Client, Services, running
 from tests.ports import free_address, free_port
 from tests.postgres import Server, run_server
 
-CHECK = "SELECT NOT ended FROM engines WHERE number = $1 FOR KEY SHARE"
-"""The statement with which each transaction of an engine begins."""
+from dalsegno.store.opening import open_store
+from dalsegno.store.statements import Statements
+
+CHECK = Statements("postgresql").hold_engine.replace("%s", "$1")
+"""The statement with which each transaction of an engine begins, as the database counts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,13 @@ class Database:
         self.pid = self._find_pid()
 
     def renew(self) -> str:
-        """Create an empty database in place of the last one. Return its URL."""
+        """Create a database without executions in place of the last one. Return its URL."""
         if self._name:
             self._ask(f"DROP DATABASE {self._name} WITH (FORCE)")
         self._name = next(self._names)
         self._ask(f"CREATE DATABASE {self._name}")
+        with closing(open_store(self.url)) as store:
+            store.upgrade()  # an api that finds half of the tables ends
         return self.url
 
     @property
