@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from unittest.mock import patch
 
 import pytest
+from tests.store.scenes import add_task, start
 from tests.unit.engine.test_conductor import CHAIN, NOOP, Rig, Start, answer
 
 from dalsegno.engine import timers
@@ -16,6 +17,7 @@ from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import Copy
 from dalsegno.engine.batches.claims import Claims
 from dalsegno.engine.batches.results import Committed
+from dalsegno.engine.batches.step_note import StepNote
 from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.engine.executors import dispatcher
 from dalsegno.engine.executors.streams import ExecutorStream
@@ -24,6 +26,7 @@ from dalsegno.store.memory import MemoryStore, MemoryTransaction
 from dalsegno.store.records import NewMessage
 from dalsegno.store.store import StoreConflict
 from dalsegno.workflow.events import PauseRequested
+from dalsegno.workflow.states import AttemptState
 
 
 class Life:
@@ -289,3 +292,29 @@ def test_few_journals_are_read_for_what_a_batch_has_no_time_to_step(store: Memor
         one.rig.carry_out(*reports)
     assert max(read) <= claims.LOADED_TOGETHER
     assert sum(read) == len(reports)
+
+
+def test_long_executions_are_loaded_together_too(store: MemoryStore) -> None:
+    """An engine that takes over executions with hundreds of changes reads several journals by one query, and fewer than
+    of short ones: the changes that it reads at once are bounded."""
+    names = [f"e{number}" for number in range(20)]
+    cache = Life(store, 0).rig.copies
+    with store.write() as transaction:
+        for name in names:
+            scene = start(name)
+            for task in range(1, 101):
+                add_task(scene, task, AttemptState.RUNNING)
+            transaction.save_all([scene.saved()])
+    read: list[int] = []
+    plain_journals = MemoryTransaction.plain_journals
+
+    def count(transaction: MemoryTransaction, first_sequences: Mapping[str, int]) -> dict[str, list[str]]:
+        read.append(len(first_sequences))
+        return plain_journals(transaction, first_sequences)
+
+    with store.write() as transaction, patch.object(MemoryTransaction, "plain_journals", count):
+        loaded = Claims(transaction, cache, StepNote(), last_resort=False)
+        loaded.add(names)
+        tasks = [len(loaded.load(name).execution.tasks) for name in names]
+    assert tasks == [100] * 20
+    assert read == [4] * 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Collection
 
@@ -18,11 +17,15 @@ from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
 Recorded = AnyChange | Consolidated
 """What a journal has."""
 
-SMALL_REVISION = 100
-"""Executions with at most so many changes are loaded together."""
+SMALL_REVISION = 1_000
+"""Executions with at most so many changes are loaded together: their journals by one query, and each in a quarter of
+the time that it takes alone."""
 
 LOADED_TOGETHER = 20
 """How many at most. A batch that takes over hundreds from another engine has time to step some of them only."""
+
+CHANGES_TOGETHER = 2_000
+"""How many changes they have at most, together."""
 
 
 class Claims:
@@ -91,15 +94,26 @@ class Claims:
         if self.revisions[execution_id] > SMALL_REVISION or execution_id in self._cache:
             return None
         if execution_id not in self._asked and not self.deaths:
-            others = (
-                each
-                for each, revision in self.revisions.items()
-                if revision <= SMALL_REVISION and each not in self._asked and each not in self._cache
-            )
-            self._asked.add(execution_id)
-            ids = [execution_id, *itertools.islice(others, LOADED_TOGETHER - 1)]
+            ids = self._next_small(execution_id)
             self._asked.update(ids)
             if len(ids) > 1:
                 first_sequences = {each: self._first_sequences[each] for each in ids}
                 self._small_journals.update(self._transaction.plain_journals(first_sequences))
         return self._small_journals.pop(execution_id, None)
+
+    def _next_small(self, execution_id: str) -> list[str]:
+        """Return this execution and others, of which the journals are not known yet either, to be read by one query."""
+        ids, changes = [execution_id], self.revisions[execution_id]
+        for each, revision in self.revisions.items():
+            if len(ids) >= LOADED_TOGETHER or changes >= CHANGES_TOGETHER:
+                break
+            if (
+                each != execution_id
+                and changes + revision <= CHANGES_TOGETHER
+                and revision <= SMALL_REVISION
+                and each not in self._asked
+                and each not in self._cache
+            ):
+                ids.append(each)
+                changes += revision
+        return ids
