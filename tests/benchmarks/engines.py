@@ -7,14 +7,16 @@ import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.benchmarks.cluster import Cluster, Database, running_cluster, running_database
-from tests.benchmarks.services import Client
+from tests.benchmarks.services import TICKS, Client
 from tests.benchmarks.texts import LANGUAGES
 from tests.benchmarks.workloads import STARTS_AT_ONCE, W3_TASKS, Spent, measured, tell
 
 NOTE = """Medians. us/task: processor time of engines, executor, apis and PostgreSQL together, without the client.
-A batch is a transaction of an engine. rows: those that PostgreSQL has read from tables."""
+A batch is a transaction of an engine. rows: those that PostgreSQL has read from tables.
+busy: how many of the machine's processors worked, for whatever: when all do, more engines cannot do more."""
 
 IN_FLIGHT = 2_000
 """How many workflows are under way at once."""
@@ -35,6 +37,8 @@ class Run:
     statements: int
     batches: int
     rows: int
+    busy_s: float
+    """How much of the machine's processors' time was used, by these and all other processes."""
 
 
 async def measure_engines(engines: Sequence[int], workflows: Sequence[int], times: int, delay_ms: float) -> str:
@@ -60,12 +64,18 @@ async def _warm_up(client: Client, engines: int) -> None:
 
 
 async def _measure(database: Database, services: Cluster, client: Client, workflows: int) -> Run:
-    before = database.work()
+    before, busy_before_s = database.work(), _busy_s()
     with measured(services) as spent:
         await _run_many(client, workflows)
-    after = database.work()
+    after, busy_s = database.work(), _busy_s() - busy_before_s
     counts = after.statements - before.statements, after.batches - before.batches, after.rows - before.rows
-    return Run(spent, workflows * W3_TASKS, *counts)
+    return Run(spent, workflows * W3_TASKS, *counts, busy_s)
+
+
+def _busy_s() -> float:
+    """Return for how long the processors of the machine have worked so far, in seconds of one of them."""
+    user, nice, system, _, _, *others = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
+    return (user + nice + system + sum(others[:2])) / TICKS
 
 
 async def _run_many(client: Client, workflows: int) -> None:
@@ -113,6 +123,7 @@ COLUMNS: tuple[tuple[str, int, Callable[[Run], float]], ...] = (
     ("statements/task", 1, lambda run: run.statements / run.tasks),
     ("rows/task", 1, lambda run: run.rows / run.tasks),
     ("tasks/batch", 1, lambda run: run.tasks / max(1, run.batches)),
+    ("busy", 2, lambda run: run.busy_s / run.spent.wall_s),
 )
 
 
