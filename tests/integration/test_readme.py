@@ -159,6 +159,7 @@ def differences(typed: Typed, ended: subprocess.CompletedProcess[str]) -> list[s
     return found
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.xdist_group("readme")
 def test_the_tour_works_when_it_is_typed_line_by_line(tmp_path: Path) -> None:
     """Definitions, a killed engine, failures and choices, actions in Python, a worker and its test: each command ends

@@ -74,6 +74,7 @@ async def test_results_of_many_tasks_come_in_pages(system: System) -> None:
     assert {len(task.result) for task in tasks} == {600_002}
 
 
+@pytest.mark.timeout(300)
 async def test_long_definitions_let_others_go_on(system: System) -> None:
     """Ten are validated and two stored at the same time: a canary beside them waits for none, and what is stored runs
     when it has come."""
