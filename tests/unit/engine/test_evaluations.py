@@ -240,7 +240,7 @@ async def test_an_answer_that_takes_longer_holds_up_no_others(desk: Desk) -> Non
     assert awaited.answer.start_execution.execution.workflow == "slow_start"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await desk.stub.Await(engine_service_pb2.AwaitRequest(later=slow.answer.later), timeout=10)
-    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_a_quick_write_does_not_wait_for_slow_ones_that_travel_with_it(

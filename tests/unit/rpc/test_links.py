@@ -68,8 +68,9 @@ class Scene:
 class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
     """Tells an executor which it serves that it is full."""
 
-    async def Connect(self, request_iterator: object, context: object) -> None:  # type: ignore[override]
-        """Serve the stream of an executor."""
+    async def Connect(self, request_iterator: AsyncIterator[object], context: object) -> None:  # type: ignore[override]
+        """Refuse the stream of an executor after its Hello: a client that still writes it would be told INTERNAL."""
+        await anext(request_iterator)
         raise Overloaded(FULL)
 
 
