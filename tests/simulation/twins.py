@@ -263,7 +263,6 @@ SAME = (
         "generation",
         "task_count",
         "route_count",
-        "parent_revision",
         "errors",
         "reported_errors",
         "active_count",

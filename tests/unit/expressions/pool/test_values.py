@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from tests.unit.expressions.scopes import PlainScope
 
 from dalsegno.expressions.compile import compile_template
 from dalsegno.expressions.pool.jobs import Question, Unknown
+from dalsegno.expressions.pool.limits import Limits
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.expressions.pool.replies import digest_of
 from dalsegno.workflow.scope import EvaluationError
@@ -163,9 +165,11 @@ def test_a_fault_of_the_answers_stops_nobody(pool: Pool) -> None:
     assert outcome_of(pool, yaql("1 + 1")).value == 2
 
 
-def test_questions_are_bounded(pool: Pool) -> None:
-    """A job cannot keep the process busy that answers."""
+def test_questions_are_bounded() -> None:
+    """A job cannot keep the process busy that answers, also within its time, which is long here."""
     everything = Known({str(number): number for number in range(20_000)})
-    outcome = outcome_of(pool, yaql("range(0, 20000).select(ctx(str($)))", language="orquesta"), everything)
+    patient = Pool(1, limits=Limits(processor_s=20.0, clock_s=60.0))
+    with closing(patient):
+        outcome = outcome_of(patient, yaql("range(0, 20000).select(ctx(str($)))", language="orquesta"), everything)
     assert "it asks for more than 10,000 things of its execution" in outcome.error
     assert len(outcome.asked) == 10_000
