@@ -240,8 +240,7 @@ def test_the_gateway_is_one_of_its_services(tmp_path: Path) -> None:
         found = re.search(r"^gateway +(\S+) +pid", server.told.read_text(), re.MULTILINE)
         assert found
         health = ["curl", "-sf", f"http://{found[1]}/healthz"]
-        serving = b'{"status":"SERVING"}\n'
-        wait_for(lambda: subprocess.run(health, capture_output=True, check=False).stdout == serving)
+        assert subprocess.run(health, capture_output=True, check=True).stdout == b'{"status":"SERVING"}\n'
         server.kill("gateway")
         wait_for(lambda: "gateway runs again" in server.told.read_text())
         wait_for(lambda: subprocess.run(health, capture_output=True, check=False).returncode == 0)

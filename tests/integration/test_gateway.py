@@ -332,7 +332,7 @@ async def test_calls_are_logged_and_counted(shared_system: System, tmp_path: Pat
 
 
 async def test_health_follows_the_api(shared_system: System, tmp_path: Path) -> None:
-    """Without its api the gateway is not healthy, and calls are UNAVAILABLE with when to try again."""
+    """Without its api the gateway is not healthy, by each question; calls are UNAVAILABLE with when to try again."""
     nobody = Service("api", tmp_path, [])
     lonely = Service("gateway", tmp_path, ["--api", nobody.address])
     lonely.launch()
@@ -340,6 +340,9 @@ async def test_health_follows_the_api(shared_system: System, tmp_path: Path) -> 
         await until(lambda: "listening" in lonely.log.read_text())
         health = await curl(f"{url_of(lonely)}/healthz")
         assert (health.status, health.json) == (503, {"status": "NOT_SERVING"})
+        check = f"{url_of(lonely)}/grpc.health.v1.Health/Check"
+        asked = await curl(check, "-H", "content-type: application/json", "-d", "{}")
+        assert (asked.status, asked.json) == (200, {"status": "NOT_SERVING"})
         reply = await call(lonely, "SystemService/GetServerInfo", {}, "-H", "connect-timeout-ms: 5000")
         assert (reply.status, reply.json["code"]) == (503, "unavailable")
         assert any("RetryInfo" in each["type"] for each in reply.json["details"])

@@ -60,7 +60,7 @@ class Application:
         self._access = access
         self._bodies = Bodies()
         channel = Balanced(apis)
-        forwarder = Forwarder(channel, calls)
+        forwarder = Forwarder(apis, channel, calls)
         self._methods = forwarder.methods
         self._rpc = Rpc(forwarder)
         self._hooks = Hooks(channel, calls)

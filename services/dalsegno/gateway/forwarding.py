@@ -24,7 +24,7 @@ from dalsegno.gateway.failures import connect_error
 from dalsegno.gateway.messages import Received, read, written
 from dalsegno.gateway.metadata import accepts_gzip, add_to, metadata_of
 from dalsegno.rpc.channel import REQUEST_ID_KEY
-from dalsegno.rpc.peers import Balanced
+from dalsegno.rpc.peers import Balanced, Peers
 from dalsegno.v1 import (
     action_service_pb2,
     environment_service_pb2,
@@ -48,6 +48,9 @@ PUBLIC = tuple(
 
 SERVICES = (*PUBLIC, cast(ServiceDescriptor, health_pb2.DESCRIPTOR.services_by_name["Health"]))
 
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+_NOT_SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING).SerializeToString()
+
 Context = RequestContext[Any, Any]
 
 _GRPC = re.compile(r"application/grpc($|[+;])")
@@ -69,7 +72,8 @@ class Method:
 class Forwarder:
     """Calls the api for callers over HTTP."""
 
-    def __init__(self, channel: Balanced, calls: Calls) -> None:
+    def __init__(self, apis: Peers, channel: Balanced, calls: Calls) -> None:
+        self._apis = apis
         self._channel = channel
         self._calls = calls
         self.methods: dict[str, MethodInfo[Any, Any]] = {}
@@ -102,6 +106,9 @@ class Forwarder:
             self.endpoints[path] = Endpoint.unary(info, lambda request, context: self._answer(method, request, context))
 
     async def _answer(self, method: Method, request: Received, context: Context) -> bytes:
+        if method.path == _HEALTH_CHECK and not self._apis.is_ready:
+            # as `/healthz` says: an api may be ready before the gateway knows it
+            return await _written(method, _NOT_SERVING, request, context)
         async with self._called(method, request, context) as upstream:
             answer: bytes = await upstream
             add_to(context.response_headers, await upstream.initial_metadata())
