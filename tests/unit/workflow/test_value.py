@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+import math
+import struct
+
 import pytest
 
 from dalsegno.workflow import value as value_module
 from dalsegno.workflow.codec import Texts, decode_changes, encode_changes
-from dalsegno.workflow.value import INLINE_BYTES, VALUE_BYTES_MAX, UnfitValue, Value, checked, decode, limit, made
+from dalsegno.workflow.value import (
+    INLINE_BYTES,
+    VALUE_BYTES_MAX,
+    UnfitValue,
+    Value,
+    checked,
+    decode,
+    encode,
+    limit,
+    made,
+)
+
+
+@pytest.mark.parametrize("pattern", [0x7FF8 << 48, 0xFFF8 << 48, 0x7FF0 << 48, 0xFFF0 << 48, (0x7FF0 << 48) + 1])
+def test_no_float_without_a_value_is_written(pattern: int) -> None:
+    """NaN of any kind and the infinities are refused at their place, also beside nulls, and finite floats are not."""
+    (odd,) = struct.unpack("<d", pattern.to_bytes(8, "little"))
+    with pytest.raises(UnfitValue, match=r"\$\.a\[1\]: -?(nan|inf) is not JSON"):
+        encode({"a": [None, odd, "g"], "b": 1.5})
+    (finite,) = struct.unpack("<d", (pattern & ~(1 << 62)).to_bytes(8, "little"))
+    assert math.isfinite(finite)
+    assert decode(encode([None, finite])) == [None, finite]
+
+
+def test_what_is_too_large_is_not_searched() -> None:
+    """The size is told first: to search megabytes that are refused anyway would hold up others."""
+    with pytest.raises(UnfitValue, match="too large"):
+        made([None, math.nan, "x" * VALUE_BYTES_MAX])
 
 
 @pytest.mark.parametrize(
