@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.mutation.given import GivenTime
 from tests.mutation.mutants import Mutant
 
 LIBRARIES = (
@@ -67,15 +68,16 @@ class Checkout:
             os.utime(path, ns=(made.st_atime_ns, made.st_mtime_ns))  # so that what was compiled from it fits again
 
     def run(self, work: Callable[[], int], log: Path, limit_s: float | None = None) -> int:
-        """Do that work in a process of its own, in the copy; answer its exit code, or -SIGKILL at its time limit."""
+        """Do that work in a process of its own, in the copy; answer its exit code, or -SIGKILL at its limit of given
+        time."""
         shutil.rmtree(self.copy / ".hypothesis", ignore_errors=True)
         child = os.fork()
         if child == 0:
             self._work(work, log)
-        end_s = time.monotonic() + (limit_s or float("inf"))
+        given = GivenTime(child)
         done, status = 0, 0
         try:
-            while not done and time.monotonic() < end_s:
+            while not done and given.measure_s() < (limit_s or float("inf")):
                 time.sleep(POLL_S)
                 done, status = os.waitpid(child, os.WNOHANG)
         finally:
@@ -115,9 +117,9 @@ class Checkout:
             sys.dont_write_bytecode = True
 
 
-def run_pytest(arguments: Sequence[str], plugin: object) -> int:
+def run_pytest(arguments: Sequence[str], *plugins: object) -> int:
     """Run pytest in this process."""
-    return pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", *arguments], plugins=[plugin])
+    return pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", *arguments], plugins=plugins)
 
 
 def _files(root: Path) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterable, Sequence
 from itertools import groupby
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.mutation.checkout import Checkout, run_pytest
+from tests.mutation.given import TestLimit
 from tests.mutation.mutants import Mutant
 
 KEPT = ".mutation"
@@ -78,18 +78,15 @@ class Recorder:
 
     def __init__(self, coverage: object) -> None:
         self._coverage = coverage
-        self.seconds: dict[str, float] = {}
         self.failed: set[str] = set()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
         """Record the test under its own name."""
         self._coverage.switch_context(item.nodeid)  # type: ignore[attr-defined]
-        began_s = time.monotonic()
         try:
             return (yield)
         finally:
-            self.seconds[item.nodeid] = round(time.monotonic() - began_s, 3)
             self._coverage.switch_context("")  # type: ignore[attr-defined]
 
     @pytest.hookimpl(wrapper=True)
@@ -132,9 +129,9 @@ def _measure(checkout: Checkout, folder: Path, name: str, kept: Path) -> int:
 
     inside = checkout.copy / folder.relative_to(checkout.root)
     coverage = Coverage(data_file=None, include=[f"{inside}/*"], config_file=False)
-    recorder = Recorder(coverage)
+    recorder, measured = Recorder(coverage), TestLimit()
     coverage.start()
-    code = run_pytest(["--timeout", str(STOPPED_S), name], recorder)
+    code = run_pytest(["--timeout", str(STOPPED_S), name], recorder, measured)
     coverage.stop()
     data, lines = coverage.get_data(), {}
     for path in data.measured_files():
@@ -143,7 +140,7 @@ def _measure(checkout: Checkout, folder: Path, name: str, kept: Path) -> int:
             line: each for line, each in contexts.items() if each
         }
     if code in RECORDED:
-        seconds = {test: taken for test, taken in recorder.seconds.items() if lines and test not in recorder.failed}
+        seconds = {test: taken for test, taken in measured.seconds.items() if lines and test not in recorder.failed}
         kept.write_text(json.dumps({"seconds": seconds, "lines": lines, "failed": sorted(recorder.failed)}))
     return code
 

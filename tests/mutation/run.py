@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import signal
 import sys
 import tempfile
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.mutation.checkout import Checkout, run_pytest
+from tests.mutation.given import TOO_LONG, TestLimit
 from tests.mutation.mutants import Mutant, find_mutants
 from tests.mutation.recording import KEPT, Recording, record
 from tests.mutation.suites import CORE, FURTHER, FURTHER_LIMIT_S, FURTHER_TEST_LIMIT_S, LEFT_OUT, TESTS
@@ -23,8 +26,8 @@ NICE = 10
 TEST_LIMIT_S = 10.0
 RUN_LIMIT_S = 60.0
 SLOWER = 5
-"""A test is stopped when it takes so many times as long as it usually does, and the limit."""
-TOO_LONG = "took too long"
+"""A test is stopped when it takes so many times as long as it usually does, and the limit, in given time."""
+FAILED = re.compile(rf"^noticed by (.+?)(?: \({TOO_LONG}\))?$", re.MULTILINE)
 PASSED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
@@ -74,8 +77,7 @@ class Chosen:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
         """Say which test noticed."""
         if report.failed:
-            took = f" ({TOO_LONG})" if "pytest-timeout" in report.longreprtext else ""
-            print(f"\nnoticed by {report.nodeid}{took}", flush=True)
+            print(f"\nnoticed by {report.nodeid}", flush=True)
         yield
 
 
@@ -115,8 +117,20 @@ def choose(mutants: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
     return sorted(mutants, key=rank)[:count]
 
 
+@dataclass(frozen=True)
+class Notice:
+    """What noticed a mutant, in words, and which test that was; empty: the run ended without one."""
+
+    text: str
+    test: str
+
+
 class Trial:
-    """Runs the tests on mutants. What does not end is noticed as well."""
+    """Runs the tests on mutants. What does not end is noticed as well.
+
+    A test that fails counts when it fails once more, and passes without the mutation: others depend on the time of day,
+    or on what else the machine does.
+    """
 
     def __init__(self, checkout: Checkout, recording: Recording, further: Sequence[str], verbose: bool) -> None:
         self._checkout = checkout
@@ -126,46 +140,67 @@ class Trial:
         self._log = checkout.copy.parent / "log"
         self._further_pass = False
         """Whether they were seen to pass without a mutation."""
+        self._passing: dict[str, bool] = {}
+        """Whether each test that has failed passes without a mutation."""
 
     def notices(self, mutant: Mutant) -> bool:
         """Run what runs its lines until a test fails, then the further test files; print what survives."""
         stages = self._recording.stages_of(mutant)
-        with self._checkout.mutated(mutant):
-            code = next((code for stage in stages if (code := self._run_stage(stage)) not in PASSED), 0)
-        if code in PASSED and self._further:
+        found = next((found for stage in stages if (found := self._try_stage(mutant, stage))), None)
+        if found is None and self._further:
             self._check_further()
             with self._checkout.mutated(mutant):
-                code = self._run_further()
-        noticed = code not in PASSED
-        if self._verbose and noticed:
-            lines = self._log.read_text(errors="replace").splitlines()
-            print(f"  noticed: {mutant.describe()}\n    ", code, *[line for line in lines if "noticed by " in line])
-        elif not noticed:
+                found = self._run_further()
+        if found is None:
             print(f"{mutant.describe()} ({sum(map(len, stages))} tests)")
+        elif self._verbose:
+            print(f"  noticed: {mutant.describe()}\n     {found.text}")
         sys.stdout.flush()
-        return noticed
+        return found is not None
 
-    def _run_stage(self, tests: Sequence[str]) -> int:
+    def _try_stage(self, mutant: Mutant, tests: Sequence[str]) -> Notice | None:
+        left = [test for test in tests if self._passing.get(test, True)]
+        while left:
+            with self._checkout.mutated(mutant):
+                found = self._run_tests(left)
+            if found is None or found.test not in left:
+                return found
+            if self._passes_alone(found.test):
+                with self._checkout.mutated(mutant):
+                    if self._run_tests([found.test]) is not None:
+                        return found
+            left = left[left.index(found.test) + 1 :]
+        return None
+
+    def _passes_alone(self, test: str) -> bool:
+        """Whether the test passes without a mutation; name it where it does not."""
+        if test not in self._passing:
+            self._passing[test] = self._run_tests([test]) is None
+            if not self._passing[test]:
+                print(f"left out, because it fails without a mutation: {test}", flush=True)
+        return self._passing[test]
+
+    def _run_tests(self, tests: Sequence[str]) -> Notice | None:
         seconds = [self._recording.seconds[test] for test in tests]
         files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-        arguments = ["-x", "--timeout", str(TEST_LIMIT_S + SLOWER * max(seconds)), *files]
-        return self._run(arguments, tests, RUN_LIMIT_S + SLOWER * sum(seconds))
+        return self._run(files, tests, TEST_LIMIT_S + SLOWER * max(seconds), RUN_LIMIT_S + SLOWER * sum(seconds))
 
-    def _run_further(self) -> int:
-        return self._run(["-x", "--timeout", str(FURTHER_TEST_LIMIT_S), *self._further], None, FURTHER_LIMIT_S)
+    def _run_further(self) -> Notice | None:
+        return self._run(self._further, None, FURTHER_TEST_LIMIT_S, FURTHER_LIMIT_S)
 
-    def _run(self, arguments: Sequence[str], tests: Sequence[str] | None, limit_s: float) -> int:
-        """Run the tests; what takes too long runs once more, because the machine may have been busy."""
-        code = self._run_once(arguments, tests, limit_s)
-        if code == -signal.SIGKILL or f"({TOO_LONG})" in self._log.read_text(errors="replace"):
-            code = self._run_once(arguments, tests, limit_s)
-        return code
+    def _run(self, files: Sequence[str], tests: Sequence[str] | None, test_s: float, limit_s: float) -> Notice | None:
 
-    def _run_once(self, arguments: Sequence[str], tests: Sequence[str] | None, limit_s: float) -> int:
-        return self._checkout.run(lambda: run_pytest(arguments, Chosen(tests)), self._log, limit_s)
+        def work() -> int:
+            return run_pytest(["-x", "--timeout", "0", *files], Chosen(tests), TestLimit(test_s))
+
+        code = self._checkout.run(work, self._log, limit_s)
+        if code in PASSED:
+            return None
+        failed = FAILED.search(self._log.read_text(errors="replace"))
+        return Notice(failed[0], failed[1]) if failed else Notice(f"noticed by exit code {code}", "")
 
     def _check_further(self) -> None:
-        if not self._further_pass and self._run_further() not in PASSED:
+        if not self._further_pass and self._run_further() is not None:
             raise SystemExit(f"{', '.join(self._further)}: fail without a mutation\n{self._log.read_text()[-5000:]}")
         self._further_pass = True
 

@@ -8,9 +8,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from tests.mutation.checkout import Checkout
+from tests.mutation import given
+from tests.mutation.checkout import Checkout, run_pytest
 from tests.mutation.mutants import Mutant, find_mutants
 from tests.mutation.recording import SLOWEST_S, Record, Recording
 from tests.mutation.run import Trial, Verdicts, choose
@@ -239,6 +241,75 @@ def test_what_no_recorded_test_notices_the_further_ones_may(tmp_path: Path) -> N
     trial = Trial(checkout, recording, ["b.py"], verbose=False)
     assert [trial.notices(mutant) for _ in range(3)] == [True, True, False]
     assert checkout.mutated_runs == [True, True, False, True, True, True]
+
+
+class Failures(Runs):
+    """A checkout whose runs fail with these tests, or pass where it is empty; it notes the tests that are chosen."""
+
+    def __init__(self, folder: Path, *failures: str) -> None:
+        super().__init__(folder, *(1 if failed else 0 for failed in failures))
+        self._failures = list(failures)
+
+    def run(self, work: Callable[[], int], log: Path, limit_s: float | None = None) -> int:
+        code = super().run(work, log)
+        failed = self._failures.pop(0)
+        log.write_text(f"\nnoticed by {failed}\n" if failed else "", encoding="utf-8")
+        return code
+
+
+@pytest.mark.parametrize(
+    ("failures", "noticed", "mutated"),
+    [
+        (["a.py::one", "", "a.py::one"], True, [True, False, True]),
+        (["a.py::one", "", "", "a.py::two", "", "a.py::two"], True, [True, False, True, True, False, True]),
+        (["a.py::one", "", "", ""], False, [True, False, True, True]),
+        (["a.py::one", "a.py::one", ""], False, [True, False, True]),
+        (["a.py::two", "a.py::two"], False, [True, False]),
+    ],
+)
+def test_a_failure_counts_when_it_has_to_do_with_the_mutant(
+    tmp_path: Path, failures: list[str], noticed: bool, mutated: list[bool]
+) -> None:
+    """A test passes without the mutant and fails with it once more; otherwise those behind it are asked."""
+    recording = Recording(
+        [Record({"a.py::one": 0.01, "a.py::two": 0.02}, {"page.py": {1: ["a.py::one", "a.py::two"]}})]
+    )
+    checkout = Failures(tmp_path, *failures)
+    trial = Trial(checkout, recording, [], verbose=False)
+    assert trial.notices(Mutant("page.py", 1, 1, 0, 0, "", "", "", True)) == noticed
+    assert checkout.mutated_runs == mutated
+    assert checkout.codes == []
+
+
+def test_a_test_that_fails_anyway_is_left_out_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is named once, and no further mutant is tried with it."""
+    recording = Recording([Record({"a.py::one": 0.01}, {"page.py": {1: ["a.py::one"]}})])
+    checkout = Failures(tmp_path, "a.py::one", "a.py::one")
+    trial = Trial(checkout, recording, [], verbose=False)
+    assert [trial.notices(Mutant("page.py", 1, 1, 0, 0, "", "", "", True)) for _ in range(2)] == [False, False]
+    assert capsys.readouterr().out.count("left out, because it fails without a mutation: a.py::one") == 1
+
+
+def test_time_that_the_machine_does_not_give_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a time in which everything stands still nor one in which the process waits for a processor."""
+    clock, waited = iter([0.0, 0.5, 100.5, 101.5]), iter([10.0, 10.0, 10.0, 10.75])
+    monkeypatch.setattr(given, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(given, "_read_waited_s", lambda *_: next(waited))
+    measured = given.GivenTime(1)
+    assert [measured.measure_s() for _ in range(3)] == [0.5, 0.5 + given.LONGEST_TICK_S, 1.75]
+
+
+def test_a_test_that_does_not_end_is_ended_and_named(tmp_path: Path) -> None:
+    """It is over its limit of given time; what comes before it is measured."""
+    (tmp_path / "here").mkdir()
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path / "here", check=True)
+    (tmp_path / "here/test_it.py").write_text(
+        "import time\ndef test_quick(): pass\ndef test_endless(): time.sleep(600)\n", encoding="utf-8"
+    )
+    checkout = Checkout(tmp_path / "here", tmp_path / "there")
+    code = checkout.run(lambda: run_pytest(["test_it.py"], given.TestLimit(0.3)), tmp_path / "log")
+    assert code == given.TOO_LONG_CODE
+    assert "\nnoticed by test_it.py::test_endless (took too long)\n" in (tmp_path / "log").read_text(encoding="utf-8")
 
 
 def test_further_tests_that_fail_anyway_notice_nothing(tmp_path: Path) -> None:
