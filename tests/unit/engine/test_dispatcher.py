@@ -56,6 +56,15 @@ def test_what_is_put_back_comes_first() -> None:
     assert len(backlog) == 0
 
 
+def test_what_goes_to_another_engine_is_not_handed_out() -> None:
+    """Others of its execution stay, and so do other executions."""
+    backlog = Backlog()
+    for name, task in (("e", 1), ("e", 2), ("f", 1), ("g", 1)):
+        backlog.add((NOOP, name, (task, 0, 1)))
+    backlog.drop({("e", (1, 0, 1)), ("g", (1, 0, 1)), ("h", (1, 0, 1))})
+    assert [entry[1:] for entry in backlog.take({NOOP: 4}, 4)] == [("e", (2, 0, 1)), ("f", (1, 0, 1))]
+
+
 def test_target_names_an_executor_or_its_label() -> None:
     """A task's target is the executor's id, the value of one of its labels, or `key=value`."""
     stream = ExecutorStream("s", "north-1", {}, {"zone": "north"}, 1, 1)

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.engine.test_conductor import FragileStore, Rig, Start
 from tests.unit.engine.test_sessions import LEASE_S, Executors, let_lease_pass
 
-from dalsegno.engine.batches.work import Work
+from dalsegno.engine.batches.work import DropUnusedWorkflows, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.executors.sessions import CloseSession, Greeting, KeepLeases, OpenSession
 from dalsegno.store.memory import MemoryTransaction
@@ -41,7 +41,14 @@ def test_a_batch_locks_executions_before_sessions(monkeypatch: pytest.MonkeyPatc
     assert {"claim", "save_all", "renew_sessions", "save_session", "end_sessions"} <= set(called)
 
 
-@pytest.mark.parametrize(("work", "which"), [(Start(2), 1), (KeepLeases(Executors("s"), LEASE_S, lambda: True), 0)])
+@pytest.mark.parametrize(
+    ("work", "which"),
+    [
+        (Start(2), 1),
+        (KeepLeases(Executors("s"), LEASE_S, lambda: True), 0),
+        (DropUnusedWorkflows(lambda: None), 0),
+    ],
+)
 def test_the_time_is_stored_by_the_batch_that_stores_something(work: Work, which: int) -> None:
     """A start waits for one commit, not for another one before it that stores the time: a commit may take seconds.
     Where a batch may have nothing to store, the comparison of the clocks stores the time."""

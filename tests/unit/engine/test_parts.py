@@ -310,6 +310,7 @@ def test_hello_is_refused_for_all_that_is_wrong() -> None:
     """Every wrong field of a Hello is named."""
     hello = wire.Hello(
         session_id="x",
+        labels={"no label": "a"},
         actions=[wire.ActionDescription(name="no name", answer_schema="question")],
         in_flight=[wire.DeliveryReference()],
     )
@@ -322,4 +323,5 @@ def test_hello_is_refused_for_all_that_is_wrong() -> None:
         "hello.actions[0].name",
         "hello.actions[0].answer_schema",
         "hello.in_flight[0].action_execution_id",
+        "hello.labels['no label']",
     ]

@@ -19,7 +19,7 @@ from dalsegno.expressions.pool_client import Waiting
 from dalsegno.store.inspection import check
 from dalsegno.store.records import NewMessage, StoredDocument, StoredMember
 from dalsegno.v1 import executor_service_pb2 as wire
-from dalsegno.workflow.events import TaskDone, TaskOutcome
+from dalsegno.workflow.events import PauseRequested, TaskDone, TaskOutcome
 from dalsegno.workflow.identity import derived_id, parse_attempt_id
 from dalsegno.workflow.scope import Scope, Suspended
 from dalsegno.workflow.value import Value
@@ -149,6 +149,22 @@ def test_others_of_the_same_execution_go_on(
     assert len(rig.sent) == 1
     rig.finish_all()
     assert rig.state(Start(0).execution_id) == "SUCCESS"
+    assert list(check(store)) == []
+
+
+def test_what_follows_a_work_that_waits_meets_nothing_half_done(
+    rig: Rig, evaluator: Evaluator, store: FragileStore
+) -> None:
+    """Also where the batch has changed its execution before: it is stored with the others, in one commit."""
+    runs = begin(rig, 1)
+    execution_id, commits = Start(0).execution_id, store.commits
+    works = [answer(runs[0, "quick"]), answer(runs[0, "slow"]), DeliverEvent(execution_id, PauseRequested())]
+    assert parts(rig.carry_out(*works)) == ([works[0], works[2]], [works[1]])
+    assert store.commits == commits + 1
+    evaluator.has_values = True
+    assert parts(rig.carry_out(works[1])) == ([works[1]], [])
+    assert is_done(rig, runs[0, "slow"])
+    assert rig.state(execution_id) == "PAUSED"
     assert list(check(store)) == []
 
 
