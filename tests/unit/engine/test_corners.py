@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
+import weakref
 
 import pytest
+from tests.unit.engine.test_conductor import Rig, Start
 
+from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.executors.progress import wrong_progress
 from dalsegno.engine.executors.signatures import SIGNATURE_CHARACTERS_MAX, SigningKeys
 from dalsegno.v1 import execution_pb2
@@ -27,3 +31,24 @@ def test_the_length_of_a_signature(length: int, reason: str) -> None:
     )
     with pytest.raises(SignatureInvalid, match=reason):
         SigningKeys(secrets.token_hex(32)).check("e.1.0.1", 1, Signature.GITHUB, signed, 0.0)
+
+
+def test_a_batch_is_freed_with_its_last_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a batch has loaded, megabytes at times, does not wait for a search for cycles."""
+    rig, batches = Rig(), list[weakref.ref[Batch]]()
+    rig.define()
+    begin = Batch.__init__
+
+    def noted(batch: Batch, *parts: object, **more: object) -> None:
+        begin(batch, *parts, **more)  # type: ignore[arg-type]
+        batches.append(weakref.ref(batch))
+
+    monkeypatch.setattr(Batch, "__init__", noted)
+    gc.disable()
+    try:
+        rig.carry_out(Start(1), Start(2))
+        rig.finish_all()
+        assert len(batches) > 2
+        assert {batch() for batch in batches} == {None}
+    finally:
+        gc.enable()

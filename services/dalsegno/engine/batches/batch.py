@@ -8,12 +8,12 @@ import msgspec
 
 from dalsegno.engine.batches.answers import BatchAnswers
 from dalsegno.engine.batches.cache import Copy, ExecutionCache
-from dalsegno.engine.batches.claims import Claims, Recorded
+from dalsegno.engine.batches.claims import Claims
 from dalsegno.engine.batches.inquiries import apply_answer
 from dalsegno.engine.batches.outbox import Cancel, MessageIds, Outbox, notice_of
 from dalsegno.engine.batches.outside import Lookups, TransactionOutside
 from dalsegno.engine.batches.session_rows import SessionRows
-from dalsegno.engine.batches.staged import EVENT_NAMES, StagedExecution
+from dalsegno.engine.batches.staged import EVENT_NAMES, Journals, StagedExecution
 from dalsegno.engine.batches.step_note import StepNote
 from dalsegno.store.discards import Left, Removal
 from dalsegno.store.records import JournalEntry, Progress, Saved
@@ -77,11 +77,12 @@ class Batch:
         """
         self.transaction, self.at_s, self.shift_s = transaction, at_s, shift_s
         self.engine = engine
-        self.outside = TransactionOutside(lookups, transaction.queries, self.changes_until)
-        self.lookups = lookups
         self.claims = Claims(transaction, cache, step_note, last_resort=last_resort)
-        self.outbox = Outbox(message_ids, at_s)
         self.staged: dict[str, StagedExecution] = {}
+        self.journals = Journals(transaction, self.claims, self.staged)
+        self.outside = TransactionOutside(lookups, transaction.queries, self.journals.until)
+        self.lookups = lookups
+        self.outbox = Outbox(message_ids, at_s)
         self.deleted: list[str] = []
         self.sessions = SessionRows()
         self.ended_sessions: set[str] = set()
@@ -172,33 +173,8 @@ class Batch:
             copy = self._cache.load(execution_id, self.transaction)
             copy.go_on(staged.changes if staged is not None else ())
             return copy
-        changes = self.changes_until(execution_id, staged.copy.execution.revision)
+        changes = self.journals.until(execution_id, staged.copy.execution.revision)
         return Copy(replay(changes), None, changes)
-
-    def changes_after(self, execution_id: str, revision: int, until: int | None = None) -> list[Recorded]:
-        """Return the changes of an execution after this revision, up to the one with the number `until`, with those
-        that this batch has made. What is discarded is not among them."""
-        staged = self.staged.get(execution_id)
-        made = staged.changes if staged is not None else []
-        before = self._stored_revision(execution_id)
-        stored = self.transaction.changes_after(execution_id, revision, until) if revision < before else []
-        return [*stored, *made[max(0, revision - before) : None if until is None else max(0, until - before)]]
-
-    def changes_until(self, execution_id: str, until: int) -> list[Recorded]:
-        """Return the whole journal of an execution up to the change with this number, with what this batch has
-        made."""
-        staged = self.staged.get(execution_id)
-        if staged is None or staged.discarded is None:
-            return self.changes_after(execution_id, 0, until)
-        discarded = staged.discarded
-        return [discarded.consolidated, *self.changes_after(execution_id, discarded.sequence, until)]
-
-    def _stored_revision(self, execution_id: str) -> int:
-        """Return the revision of an execution before this batch."""
-        staged = self.staged.get(execution_id)
-        if execution_id in self.claims.revisions or staged is None:
-            return self.claims.revisions.get(execution_id, 0)
-        return staged.copy.execution.created.sequence - 1
 
     def workflow_of(self, copy: Copy) -> Workflow:
         """Return the workflow of the execution. Raises LookupError, and Suspended while the workflow is being

@@ -106,7 +106,7 @@ def _edits(batch: Batch, execution: Execution, sequence: int) -> Iterator[execut
     known = 0 if sequence == execution.start_sequence else execution.as_at(sequence).edit_count
     if execution.edit_count == known:
         return
-    for number, change in enumerate(batch.changes_after(execution.id, sequence), sequence + 1):
+    for number, change in enumerate(batch.journals.after(execution.id, sequence), sequence + 1):
         if not isinstance(change, ContextEdited | EnvironmentChanged) or change.entry == sequence:
             continue
         if isinstance(change, EnvironmentChanged):
