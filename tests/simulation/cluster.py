@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from tests.simulation.documents import COUNT, Given, documents_of, random_document
 from tests.simulation.engine_life import EngineLife, EngineStore, Note, engine_substitutes
 from tests.simulation.executor_script import Key, Record, ScriptedExecutor
-from tests.simulation.faults import Fault, befall, faults_of
+from tests.simulation.faults import COUNT_MAX, LEAST, Fault, befall, faults_of
 from tests.simulation.links import Network
 from tests.simulation.ordered import OrderedStore
 from tests.simulation.people import People
@@ -23,10 +23,12 @@ from tests.simulation.settled import Settled
 from tests.simulation.stepped import Timeline, substituted
 
 from dalsegno.engine.desk.library import stored_member
-from dalsegno.store.records import StoredDocument
+from dalsegno.store.records import ExecutionRow, StoredDocument
 from dalsegno.store.store import Store
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION
 
+EXECUTIONS = 20
+"""How many executions a seed has at least."""
 BEGIN_S = 1.0
 """When the first engines have started."""
 WEATHER_S = 14.0
@@ -42,8 +44,10 @@ class Plan:
     """What happens in a seed. `executions`, `operations` and `faults` may be made fewer."""
 
     seed: int
-    executions: int = 20
-    operations: int = 24
+    executions: int = 8
+    """How many people start while faults happen. Others come of these, or are started when the faults are over: there
+    are EXECUTIONS at least."""
+    operations: int = 16
     documents: int = 5
     faults: tuple[int, ...] | None = None
     """The numbers of the faults that happen; None: all."""
@@ -80,7 +84,7 @@ class Cluster:
         self.people = People(self.network, self, random.Random(f"people {plan.seed}"))
         self.lives: list[EngineLife] = []
         """All engines that there ever were."""
-        self.faults = faults_of(plan.seed, chance.randint(12, 18), BEGIN_S, WEATHER_S)
+        self.faults = faults_of(plan.seed, chance.randint(12, COUNT_MAX), BEGIN_S, WEATHER_S)
         self.is_calm = False
         self._listening: dict[int, EngineLife] = {}
         self._notes: dict[int, Note] = {}
@@ -91,6 +95,8 @@ class Cluster:
         self._addresses = chance.choice([2, 2, 3])
         self._given_up: set[int] = set()
         """Where no engine starts again."""
+        self._revisions: dict[str, int] = {}
+        """Of each execution, when somebody last looked whether it goes round for ever."""
         self.executors = [
             ScriptedExecutor(name, slots, self._known(), self.network, self, self.record, f"{name} {plan.seed}")
             for name, slots in (("executor 0", 4), ("executor 1", 2), ("executor 2", 3))
@@ -178,16 +184,24 @@ class Cluster:
                 self.timeline.later(fault.at_s, self._befalling(fault))
 
     def _befalling(self, fault: Fault) -> Callable[[], None]:
-        return lambda: befall(fault, self)
+        return lambda: befall(fault, self) if not fault.is_reserve or self.counted.total() < LEAST else None
 
     def _asking(self, namespace: str, given: Given) -> Callable[[], None]:
         return lambda: self.people.start(namespace, given)
+
+    def _numbers(self) -> list[int]:
+        """Return the numbers of the documents of this seed, of both languages."""
+        first, *others = self.chance.sample(range(COUNT), COUNT)
+        language = random_document(first).language
+        other = next(number for number in others if random_document(number).language != language)
+        others.remove(other)
+        return [first, other, *others][: self.plan.documents]
 
     def _define(self) -> None:
         """The workflows are there."""
         self._documents: list[tuple[str, Given]] = []
         with self.store.write() as transaction:
-            for number in self.chance.sample(range(COUNT), self.plan.documents):
+            for number in self._numbers():
                 given = random_document(number)
                 self._documents.append((f"d{number}", given))
                 for text, document in zip(given.texts, documents_of(given), strict=True):
@@ -275,6 +289,15 @@ class Cluster:
             executor.is_calm = True
             executor.forgets_acks = 0.0
             executor.thaw()
+        self._start_more()
+
+    def _start_more(self) -> bool:
+        """Have people start some of the executions that are missing, if any are: each may have sub-workflows. Return
+        whether any are."""
+        missing = EXECUTIONS - len(Settled(self.store).rows()) if self.plan.executions else 0
+        for _ in range(-(-missing // 3)):
+            self.people.start(*self.chance.choice(self._documents))
+        return missing > 0
 
     def settle(self) -> bool:
         """Let time pass until everything is at rest. Return whether it is."""
@@ -284,13 +307,14 @@ class Cluster:
             self.timeline.run(self.timeline.now_s + 1.0)
             rounds += 1
             was_at_rest, is_at_rest = is_at_rest, self.is_at_rest()
-            if was_at_rest and is_at_rest:  # nothing is on its way either
+            if was_at_rest and is_at_rest and not self._start_more():  # nothing is on its way either
                 return True
             self._help(rounds)
         return False
 
     def _help(self, rounds: int) -> None:
-        """Delegates are completed; what is paused goes on; what goes round for ever is ended."""
+        """Delegates are completed; what is paused goes on; what goes round for ever is ended. What stands still though
+        nobody has paused it stays as it is: an engine must carry it on."""
         if self.people.open:
             return
         with self.store.read() as queries:
@@ -299,14 +323,19 @@ class Cluster:
                 is_active = row.state not in COMPLETED_EXECUTION or row.active_count
                 if row.state == "PAUSED" and rounds < 6 and self.chance.random() < 0.8:
                     self.people.resume(row.id)
-                elif row.state == "PAUSED" or (is_active and rounds > 10):
+                elif row.state == "PAUSED" or (is_active and rounds > 10 and self._moves(row)):
                     self.people.cancel(row.id)
+                self._revisions[row.id] = row.revision
                 # An ended execution may have delegates that are still due to give a sign of life.
                 for attempt in queries.attempts(row.id, size=1000).rows:
                     if attempt.state not in COMPLETED_ATTEMPT and attempt.delegated:
                         key = f"{attempt.execution_id}.{'.'.join(map(str, attempt.key))}", attempt.delivery
                         if key in self.record.tokens:
                             self.people.complete(key, self.record.tokens[key])
+
+    def _moves(self, row: ExecutionRow) -> bool:
+        """Return whether an execution has changed since somebody last looked."""
+        return self._revisions.get(row.id, row.revision) != row.revision
 
     def is_at_rest(self) -> bool:
         """Return whether nothing is left to be done."""
@@ -321,6 +350,8 @@ class Cluster:
         ):
             return False
         numbers = {life.engine.number for life in lives}
+        if settled.sessions() - {each.session_id for each in self.executors}:
+            return False  # its lease is to end
         return settled.has_ended_others(numbers) and not any(life.conductor.depth for life in lives)
 
 
@@ -330,7 +361,6 @@ def _shown(fault: str) -> str:
         "die": f"die {moment} commit",
         "lose": f"commit lost {moment}",
         "conflict": "commit conflicts",
-        "absent": "work while the database is away",
     }
     return words[kind]
 
@@ -349,7 +379,9 @@ def simulate(plan: Plan, store_of: Callable[[Timeline], Store] | None = None) ->
             timeline.run(begin_s + WEATHER_S)
             cluster.calm()
             is_settled = cluster.settle()
-            outcome.wrong += _check(cluster, is_settled=is_settled)
+            settled = Settled(cluster.store)
+            outcome.wrong += _check(cluster, settled, is_settled=is_settled)
+            outcome.journals = settled.journals()
         except Exception as error:
             outcome.wrong.append("".join(traceback.format_exception(error)[-6:]))
         finally:
@@ -359,8 +391,7 @@ def simulate(plan: Plan, store_of: Callable[[Timeline], Store] | None = None) ->
     return outcome
 
 
-def _check(cluster: Cluster, *, is_settled: bool) -> Iterable[str]:
-    settled = Settled(cluster.store)
+def _check(cluster: Cluster, settled: Settled, *, is_settled: bool) -> Iterable[str]:
     for life in cluster.lives:
         yield from (f"{life.name}: {failure}" for failure in life.failures)
         yield from (f"{life.name}: {error}" for error in life.loop.errors if not life.is_dead)
@@ -375,12 +406,10 @@ def _check(cluster: Cluster, *, is_settled: bool) -> Iterable[str]:
 
 
 def _count(outcome: Outcome, cluster: Cluster) -> None:
-    settled = Settled(cluster.store)
     outcome.faults = cluster.counted
     outcome.happenings = cluster.timeline.count
     outcome.engines = len(cluster.lives)
     outcome.refusals = Counter(cluster.people.refusals)
-    outcome.journals = settled.journals()
-    outcome.executions = len(settled.rows())
+    outcome.executions = len(Settled(cluster.store).rows())
     if isinstance(cluster.store, OrderedStore):
         outcome.changes, outcome.events = cluster.store.kinds, cluster.store.events

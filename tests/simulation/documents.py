@@ -12,18 +12,19 @@ from typing import Any
 from tests.simulation.drawing import drawing
 from tests.simulation.random_checkpoints import marked_mistral, marked_orquesta
 from tests.simulation.random_loops import looped_mistral, looped_orquesta
+from tests.simulation.random_subflows import retried_subflows
 
 from dalsegno.definitions.document import Document, read
 from dalsegno.engine.batches.compiling import compile_row
 from dalsegno.store.records import DefinitionRow
 from dalsegno.workflow.model import AdHocAction, Workflow
 
-COUNT = 64
-"""How many random documents there are. Half of them are of each language."""
+COUNT = 70
+"""How many random documents there are."""
 
 _KINDS: tuple[Callable[[], Any], ...] = (
     *(marked_mistral, marked_orquesta, marked_mistral, marked_orquesta),
-    *(looped_mistral, looped_orquesta),
+    *(looped_mistral, looped_orquesta, retried_subflows),
 )
 
 

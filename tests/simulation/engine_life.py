@@ -10,12 +10,15 @@ import asyncio
 import queue
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import cache
+from operator import is_not
 from typing import Any
 from unittest.mock import MagicMock
 
 from tests.simulation.documents import SharedCompiling
 from tests.simulation.stepped import SteppedLoop, Timeline
 
+from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.engine import service
 from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
 from dalsegno.engine.batches.step_note import Mark
@@ -49,13 +52,15 @@ class EngineStore:
         self.is_dead = False
         self.happened: Callable[[str], None] = lambda fault: None
         """Called with each fault that has happened."""
+        self.failed: Callable[[str], None] = lambda failure: None
+        """Called with what an engine must not do."""
+        self._number = 0
 
     def _reach(self) -> None:
         if self.is_dead:
             raise Died("a process that is no more writes nothing")
         self._timeline.extra_s += self.slow_s
         if self.is_absent:
-            self.happened("absent")
             raise StoreUnreachable("the database is away")
 
     @contextmanager
@@ -63,7 +68,11 @@ class EngineStore:
         self._reach()
         fault = self.faults.pop(0) if self.faults else ""
         with self.inner.write() as transaction:
+            before = _tables(transaction)
             yield transaction
+            row = transaction.queries.engines().get(self._number)
+            if row is not None and row.ended and any(map(is_not, _tables(transaction), before)):
+                self.failed(f"engine {self._number} writes, though others have ended it")
             self._fail(fault, "before")
         self._fail(fault, "after")
 
@@ -85,7 +94,8 @@ class EngineStore:
             yield queries
 
     def register_engine(self, engine_id: str, process: str, *, is_alone: bool) -> int:
-        return self.inner.register_engine(engine_id, process, is_alone=is_alone)
+        self._number = self.inner.register_engine(engine_id, process, is_alone=is_alone)
+        return self._number
 
     def renew_engine(self, number: int, patience_s: float) -> bool:
         self._reach()
@@ -100,6 +110,16 @@ class EngineStore:
 
     def stall(self) -> Stall:
         return self.inner.stall()
+
+
+_OWNED = ("executions", "attempts", "ready", "messages", "sessions", "requests")
+"""The tables that only a living engine may write to."""
+
+
+def _tables(transaction: Transaction) -> list[Any]:
+    """Return these tables: an altered one is another object. A file gives none."""
+    tables = getattr(transaction, "tables", None)
+    return [] if tables is None else [getattr(tables, name) for name in _OWNED]
 
 
 class Note:
@@ -163,6 +183,9 @@ class _Pool:
         pass
 
 
+_descriptions = cache(builtin_descriptions)
+
+
 async def _nothing(*arguments: Any) -> None:
     pass
 
@@ -181,6 +204,7 @@ def engine_substitutes() -> dict[tuple[Any, str], Any]:
         (service, "POOL"): _Pool(),
         (service, "warm_up"): lambda: None,
         (service, "own_process"): lambda: "",
+        (service, "builtin_descriptions"): _descriptions,
         (service, "give_back_now_and_then"): _nothing,
         (service, "keep_running"): _run_once,
         (service, "Pulse"): SteppedPulse,
@@ -203,6 +227,7 @@ class EngineLife:
         self.on_death: Callable[[str], None] = lambda place: None
         self.failures: list[str] = []
         """What must not happen in an engine, whatever happens around it."""
+        store.failed = self.failures.append
         self.batches = 0
         self._timeline = timeline
         self._planned_s: float | None = None

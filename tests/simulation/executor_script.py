@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Protocol
 
 from tests.simulation.engine_life import HEARTBEAT_S, EngineLife
@@ -69,6 +70,7 @@ class ScriptedExecutor:
     ) -> None:
         """`known`: the addresses of the engines to which it connects."""
         self.name = name
+        self._names = count(1)
         self.slots = slots
         self.known = known
         self.record = record
@@ -363,7 +365,7 @@ class ScriptedExecutor:
             happening()
 
     def restart(self, after_s: float) -> None:
-        """Its process dies, and a new one begins after a while."""
+        """Its process dies, and a new one begins after a while, sometimes under another name, as a new pod has."""
         for link in list(self._links.values()):
             link.cut()
         self._links = {}
@@ -371,6 +373,8 @@ class ScriptedExecutor:
 
         def begin() -> None:
             if self.is_away:
+                if self._chance.random() < 0.3:
+                    self.name = f"{self.name.partition(' again ')[0]} again {next(self._names)}"
                 self._begin()
                 self.start()
 

@@ -21,6 +21,11 @@ KINDS = (
     *("executor dies", "executor stands still", "executor leaves", "executor answers twice"),
     *("clock step", "database away", "database slow", "slow work", "slow messages", "slow definitions"),
 )
+_SURE = (
+    *("executor dies", "executor stands still", "executor leaves", "executor answers twice"),
+    *("clock step", "database slow", "slow work", "slow messages", "slow definitions"),
+)
+"""These happen whenever they are due."""
 _OFTEN = ("die before commit", "die after commit", "die now", "commit lost after", "stand still for long", "cut")
 
 
@@ -32,6 +37,8 @@ class Fault:
     kind: str
     at_s: float
     seed: str
+    is_reserve: bool = False
+    """Whether it happens only if few others have: a fault at a commit may find none."""
 
 
 class Stage(Protocol):
@@ -69,12 +76,24 @@ class Stage(Protocol):
         ...
 
 
+COUNT_MAX = 18
+"""The most faults that are drawn for a seed, without the reserve."""
+LEAST = 10
+"""How many faults happen at least."""
+RESERVE_S = 3.0
+"""How long before the end of all faults the reserve begins."""
+
+
 def faults_of(seed: int, count: int, from_s: float, until_s: float) -> list[Fault]:
-    """Return the faults of a seed, in order."""
+    """Return the faults of a seed: `count` of them, and the reserve."""
     chance = random.Random(f"faults {seed}")
     times = sorted(from_s + chance.random() * (until_s - from_s) for _ in range(count))
     kinds = [*KINDS, *_OFTEN * 2]
-    return [Fault(number, chance.choice(kinds), at_s, f"fault {seed} {number}") for number, at_s in enumerate(times)]
+    drawn = [Fault(number, chance.choice(kinds), at_s, f"fault {seed} {number}") for number, at_s in enumerate(times)]
+    for number in range(COUNT_MAX, COUNT_MAX + LEAST):
+        at_s = until_s - RESERVE_S * chance.random()
+        drawn.append(Fault(number, chance.choice(_SURE), at_s, f"fault {seed} {number}", is_reserve=True))
+    return drawn
 
 
 def befall(fault: Fault, stage: Stage) -> None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.simulation.cluster import Outcome, Plan, simulate
 from tests.simulation.covered import Covered
-from tests.simulation.faults import faults_of
+from tests.simulation.faults import COUNT_MAX, faults_of
 from tests.simulation.on_disk import on_disk
 from tests.simulation.planted import names, planted_run
 
@@ -120,7 +120,7 @@ def told_wrong(outcome: Outcome) -> str:
 def shrink(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
     """Return a smaller plan that still fails: fewer faults, executions and operations."""
     if plan.faults is None:
-        numbers = [fault.number for fault in faults_of(plan.seed, 18, 0.0, 1.0)]
+        numbers = [fault.number for fault in faults_of(plan.seed, COUNT_MAX, 0.0, 1.0)]
         plan = replace(plan, faults=tuple(numbers))
     for number in plan.faults or ():
         smaller = replace(plan, faults=tuple(each for each in plan.faults or () if each != number))

@@ -4,12 +4,12 @@ have written down themselves."""
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from tests.simulation.engine_life import EngineLife
-from tests.simulation.executor_script import Record, ScriptedExecutor
+from tests.simulation.executor_script import Key, Record, ScriptedExecutor
 from tests.simulation.people import People
 
 from dalsegno.store.inspection import check
@@ -17,7 +17,7 @@ from dalsegno.store.records import ExecutionRow, JournalChange
 from dalsegno.store.store import Store
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.codec import Texts, encode_changes
-from dalsegno.workflow.identity import parse_attempt_id
+from dalsegno.workflow.identity import AttemptKey, parse_attempt_id
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION
 
 
@@ -41,6 +41,7 @@ class Settled:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._journals: dict[str, list[JournalChange]] = {}
 
     def rows(self) -> list[ExecutionRow]:
         """Return all executions."""
@@ -48,7 +49,10 @@ class Settled:
             return list(queries.executions_of(queries.execution_ids(), full=False).values())
 
     def _journal(self, execution_id: str) -> list[JournalChange]:
-        found: list[JournalChange] = []
+        """Return all changes of an execution, as they were when somebody first asked."""
+        if execution_id in self._journals:
+            return self._journals[execution_id]
+        found = self._journals[execution_id] = []
         with self._store.read() as queries:
             while page := queries.journal(execution_id, found[-1].sequence if found else 0):
                 found += page
@@ -67,6 +71,11 @@ class Settled:
         """Return whether all engines but those with these numbers have been ended."""
         with self._store.read() as queries:
             return all(row.ended or row.number in numbers for row in queries.engines().values())
+
+    def sessions(self) -> set[str]:
+        """Return the sessions of executors that there are."""
+        with self._store.read() as queries:
+            return {each.session_id for each in queries.sessions()}
 
     def what_is_left(self) -> str:
         """Return what is not at rest."""
@@ -114,10 +123,13 @@ class Settled:
         for name, count in record.begun.items():
             if count > 1:
                 yield f"action execution {name}, which is not safe to run again, was begun {count} times"
+        received, accepted = _by_execution(record.received), _by_execution(record.accepted)
         for row in rows:
-            yield from self._faults_of(row, record)
+            yield from self._faults_of(row, record, received[row.id], accepted[row.id])
 
-    def _faults_of(self, row: ExecutionRow, record: Record) -> Iterator[str]:
+    def _faults_of(
+        self, row: ExecutionRow, record: Record, received: Sequence[Received], accepted: Sequence[Received]
+    ) -> Iterator[str]:
         """Yield what is wrong with the deliveries and outcomes of an execution."""
         journal = self._journal(row.id)
         if row.first_sequence > 1:
@@ -125,31 +137,32 @@ class Settled:
         handed: dict[tuple[Any, int], str] = {}
         ended: Counter[Any] = Counter()
         heard: set[Any] = set()
+        last: dict[Any, int] = {}
         for each in journal:
             change = each.change
             if not isinstance(change, AttemptMoved):
                 continue
             if change.delivery and change.session_id:
                 handed[change.key, change.delivery] = change.session_id
+                last[change.key] = change.delivery
             ended[change.key] += change.state in COMPLETED_ATTEMPT
             if change.delegated or change.state in COMPLETED_ATTEMPT:
                 heard.add(change.key)
-        for (name, delivery), session_id in record.received.items():
-            execution_id, key = parse_attempt_id(name)
-            if execution_id == row.id and handed.get((key, delivery)) != session_id:
+        for key, (name, delivery) in received:
+            session_id = record.received[name, delivery]
+            if handed.get((key, delivery)) != session_id:
                 yield f"delivery {delivery} of {name} was sent to session {session_id}, and was not stored so"
         yield from (f"attempt {key} of {row.id} ended {count} times" for key, count in ended.items() if count > 1)
-        for name, delivery in record.accepted:
-            execution_id, key = parse_attempt_id(name)
-            if execution_id == row.id and key not in heard:
+        for key, (name, delivery) in accepted:
+            if key not in heard:
                 yield f"the outcome of delivery {delivery} of {name} was accepted, and was not stored"
+            elif last.get(key, delivery) > delivery:
+                yield f"the outcome of delivery {delivery} of {name} was accepted, and it had a newer delivery"
 
     def faults_of_engines(self, lives: Sequence[EngineLife], executors: Sequence[ScriptedExecutor]) -> Iterator[str]:
         """Yield what is left in engines and sessions that should not be."""
-        with self._store.read() as queries:
-            sessions = queries.sessions()
         known = {executor.session_id for executor in executors}
-        yield from (f"session {each.session_id} is left" for each in sessions if each.session_id not in known)
+        yield from (f"session {each} is left" for each in sorted(self.sessions() - known))
         for life in lives:
             conductor: Any = life.conductor
             if conductor._slices or conductor._deferred or conductor._doubtful:
@@ -165,6 +178,18 @@ class Settled:
                     yield f"{executor.name}: its stream to {link.life.name} is not there"
                 elif stream.credit != link.credit:
                     yield f"{executor.name} gave {link.life.name} a credit of {link.credit}; it has {stream.credit}"
+
+
+Received = tuple[AttemptKey, Key]
+"""An attempt, and what an executor calls its delivery."""
+
+
+def _by_execution(keys: Iterable[Key]) -> defaultdict[str, list[Received]]:
+    found: defaultdict[str, list[Received]] = defaultdict(list)
+    for key in keys:
+        execution_id, attempt = parse_attempt_id(key[0])
+        found[execution_id].append((attempt, key))
+    return found
 
 
 def _doubled_children(rows: Iterable[ExecutionRow]) -> Iterator[str]:
