@@ -12,19 +12,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from tests.simulation.demands import Demands
 from tests.simulation.documents import COUNT, Given, documents_of, random_document
-from tests.simulation.engine_life import EngineLife, EngineStore, Note, engine_substitutes
+from tests.simulation.engine_life import WITH_DELIVERIES, EngineLife, EngineStore, Note, engine_substitutes
 from tests.simulation.executor_script import Key, Record, ScriptedExecutor
 from tests.simulation.faults import COUNT_MAX, LEAST, Fault, befall, faults_of
 from tests.simulation.links import Network
 from tests.simulation.ordered import OrderedStore
 from tests.simulation.people import People
+from tests.simulation.played_pool import PlayedPool
+from tests.simulation.receivers import Receivers, follow
 from tests.simulation.settled import Settled
 from tests.simulation.stepped import Timeline, substituted
 
 from dalsegno.engine.desk.library import stored_member
 from dalsegno.store.records import ExecutionRow, StoredDocument
-from dalsegno.store.store import Store
+from dalsegno.store.store import Queries, Store
+from dalsegno.workflow.identity import attempt_id
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION
 
 EXECUTIONS = 20
@@ -47,7 +51,7 @@ class Plan:
     executions: int = 8
     """How many people start while faults happen. Others come of these, or are started when the faults are over: there
     are EXECUTIONS at least."""
-    operations: int = 16
+    operations: int = 20
     documents: int = 5
     faults: tuple[int, ...] | None = None
     """The numbers of the faults that happen; None: all."""
@@ -73,7 +77,11 @@ class Outcome:
 class Cluster:
     """One store, and everybody who uses it."""
 
-    def __init__(self, plan: Plan, timeline: Timeline, chance: random.Random, store: Store) -> None:
+    def __init__(
+        self, plan: Plan, timeline: Timeline, chance: random.Random, store: Store, others: tuple[PlayedPool, Receivers]
+    ) -> None:
+        self._pool, self._receivers = others
+        self._pool.on_done = self._wake
         self.plan = plan
         self.timeline = timeline
         self.store = store
@@ -82,21 +90,26 @@ class Cluster:
         self.record = Record()
         self.network = Network(timeline, random.Random(f"network {plan.seed}"))
         self.people = People(self.network, self, random.Random(f"people {plan.seed}"))
+        self.people.record = self.record
+        self._demands = Demands(self.people, random.Random(f"demands {plan.seed}"))
         self.lives: list[EngineLife] = []
         """All engines that there ever were."""
         self.faults = faults_of(plan.seed, chance.randint(12, COUNT_MAX), BEGIN_S, WEATHER_S)
+        self.people.gives_deadlines = not any(each.kind == "clock step" for each in self.faults)
         self.is_calm = False
         self._listening: dict[int, EngineLife] = {}
         self._notes: dict[int, Note] = {}
         self._shares: dict[str, float] = {}
         self._ended: set[str] = set()
         """What somebody has ended since it went round for ever."""
-        self._is_absent, self._slow_s = False, 0.0
+        self._is_absent, self._slow_s, self._hangs_s = False, 0.0, (0.0, 0.0)
         self._addresses = chance.choice([2, 2, 3])
         self._given_up: set[int] = set()
         """Where no engine starts again."""
         self._revisions: dict[str, int] = {}
         """Of each execution, when somebody last looked whether it goes round for ever."""
+        self._over: dict[str, int] = {}
+        """At which revision each execution had no open action any more."""
         self.executors = [
             ScriptedExecutor(name, slots, self._known(), self.network, self, self.record, f"{name} {plan.seed}")
             for name, slots in (("executor 0", 4), ("executor 1", 2), ("executor 2", 3))
@@ -118,7 +131,6 @@ class Cluster:
         others = set(range(self._addresses)) - self._given_up - {address}
         if all(others.intersection(each.known) for each in self.executors):
             self._given_up.add(address)
-            self.note("an engine does not come back")
 
     def address_of(self, life: EngineLife) -> int:
         """Return the address at which an engine listens."""
@@ -147,6 +159,12 @@ class Cluster:
         self._is_absent, self._slow_s = is_absent, slow_s
         for life in self.alive():
             self._connect(life.store)
+
+    def hang(self, duration_s: float) -> None:
+        """Have commits hang for a while, as those of a primary whose standby is away."""
+        self._hangs_s = self.timeline.now_s, self.timeline.now_s + duration_s
+        for life in self.alive():
+            life.store.hangs_s = self._hangs_s
 
     def set_share(self, name: str, share: float) -> None:
         """Set how often something is slow; negative: as usual. After the faults no message is slow."""
@@ -213,8 +231,8 @@ class Cluster:
         return lambda: self._start(address)
 
     def _start(self, address: int) -> None:
-        """An engine starts at an address, unless the database is away: then it tries again."""
-        if self._is_absent:
+        """An engine starts at an address, unless the database is away or hangs: then it tries again."""
+        if self._is_absent or self.timeline.now_s < self._hangs_s[1]:
             self.timeline.later(1.0, self._starting(address))
             return
         note = self._notes.setdefault(address, Note())
@@ -229,6 +247,11 @@ class Cluster:
         self.lives.append(life)
         self._listening[address] = life
         life.start()
+        life.spawn(follow(life, self.store, self.people.wrong))
+
+    def _wake(self) -> None:
+        for life in self.alive():
+            life.wake()
 
     def _batch_delay_s(self) -> float:
         return self._slow_s / 2 + self.chance.choice([0.0002, 0.001, 0.001, 0.01])
@@ -247,10 +270,14 @@ class Cluster:
 
     def _operate(self) -> None:
         """Somebody wants something of an execution, or something else."""
-        if self.chance.random() < 0.1:
+        draw = self.chance.random()
+        if draw < 0.1:
             self.people.run_action()
             return
         with self.store.read() as queries:
+            if draw < 0.35:
+                self._demands.ask(queries, *self.chance.choice(self._documents))
+                return
             ids = queries.execution_ids()
             if ids:
                 self.people.control(queries, self.chance.choice(ids))
@@ -276,13 +303,15 @@ class Cluster:
 
     def calm(self) -> None:
         """Faults stop. Everybody does what they can."""
-        self.is_calm = True
+        self.is_calm = self.people.is_calm = self._pool.is_calm = self._receivers.is_calm = True
         self.set_database()
+        self.hang(0.0)
         self._shares.clear()
         self.network.slow_share = 0.0
         for life in self.alive():
             life.store.faults.clear()
             life.note.die_at = 0
+            life.dies_with_deliveries = False
             life.frozen_until_s = min(life.frozen_until_s, self.timeline.now_s)
             life.wake()
         for executor in self.executors:
@@ -326,12 +355,22 @@ class Cluster:
                 elif row.state == "PAUSED" or (is_active and rounds > 10 and self._moves(row)):
                     self.people.cancel(row.id)
                 self._revisions[row.id] = row.revision
-                # An ended execution may have delegates that are still due to give a sign of life.
-                for attempt in queries.attempts(row.id, size=1000).rows:
-                    if attempt.state not in COMPLETED_ATTEMPT and attempt.delegated:
-                        key = f"{attempt.execution_id}.{'.'.join(map(str, attempt.key))}", attempt.delivery
-                        if key in self.record.tokens:
-                            self.people.complete(key, self.record.tokens[key])
+                if self._over.get(row.id) != row.revision:
+                    self._help_actions(queries, row)
+
+    def _help_actions(self, queries: Queries, row: ExecutionRow) -> None:
+        """Have the delegates of an execution completed: also of an ended one, for they may still be due to give a sign
+        of life. What waits for an executor of its own is cancelled: perhaps none is called so any more."""
+        attempts = queries.attempts(row.id, size=1000).rows
+        open_ones = [each for each in attempts if each.state not in COMPLETED_ATTEMPT]
+        if not open_ones:
+            self._over[row.id] = row.revision
+        for attempt in open_ones:
+            name = attempt_id(row.id, attempt.key)
+            if attempt.state == "READY" and attempt.target:
+                self.people.cancel_action(name)
+            elif attempt.delegated and (name, attempt.delivery) in self.record.tokens:
+                self.people.complete((name, attempt.delivery), self.record.tokens[name, attempt.delivery])
 
     def _moves(self, row: ExecutionRow) -> bool:
         """Return whether an execution has changed since somebody last looked."""
@@ -352,15 +391,18 @@ class Cluster:
         numbers = {life.engine.number for life in lives}
         if settled.sessions() - {each.session_id for each in self.executors}:
             return False  # its lease is to end
-        return settled.has_ended_others(numbers) and not any(life.conductor.depth for life in lives)
+        return settled.has_ended_others(numbers) and not any(life.works for life in lives)
 
 
 def _shown(fault: str) -> str:
+    if fault == WITH_DELIVERIES:
+        return fault
     kind, _, moment = fault.partition(" ")
     words = {
         "die": f"die {moment} commit",
         "lose": f"commit lost {moment}",
         "conflict": "commit conflicts",
+        "break": "commit breaks",
     }
     return words[kind]
 
@@ -370,9 +412,10 @@ def simulate(plan: Plan, store_of: Callable[[Timeline], Store] | None = None) ->
     chance = random.Random(f"seed {plan.seed}")
     timeline = Timeline()
     outcome = Outcome(plan.seed)
-    with substituted(timeline, random.Random(f"source {plan.seed}"), engine_substitutes()):
+    others = PlayedPool(timeline, random.Random(f"pool {plan.seed}")), Receivers(random.Random(f"http {plan.seed}"))
+    with substituted(timeline, random.Random(f"source {plan.seed}"), engine_substitutes(*others)):
         store: Store = OrderedStore(timeline.time) if store_of is None else store_of(timeline)
-        cluster = Cluster(plan, timeline, chance, store)
+        cluster = Cluster(plan, timeline, chance, store, others)
         try:
             begin_s = timeline.now_s
             cluster.begin()

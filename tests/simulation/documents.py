@@ -12,6 +12,7 @@ from typing import Any
 from tests.simulation.drawing import drawing
 from tests.simulation.random_checkpoints import marked_mistral, marked_orquesta
 from tests.simulation.random_loops import looped_mistral, looped_orquesta
+from tests.simulation.random_pooled import pooled_mistral, pooled_orquesta
 from tests.simulation.random_subflows import retried_subflows
 
 from dalsegno.definitions.document import Document, read
@@ -19,12 +20,12 @@ from dalsegno.engine.batches.compiling import compile_row
 from dalsegno.store.records import DefinitionRow
 from dalsegno.workflow.model import AdHocAction, Workflow
 
-COUNT = 70
+COUNT = 72
 """How many random documents there are."""
 
 _KINDS: tuple[Callable[[], Any], ...] = (
     *(marked_mistral, marked_orquesta, marked_mistral, marked_orquesta),
-    *(looped_mistral, looped_orquesta, retried_subflows),
+    *(looped_mistral, looped_orquesta, retried_subflows, pooled_orquesta, pooled_mistral),
 )
 
 

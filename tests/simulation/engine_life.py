@@ -19,18 +19,29 @@ from tests.simulation.documents import SharedCompiling
 from tests.simulation.stepped import SteppedLoop, Timeline
 
 from dalsegno.actions.registry import builtin_descriptions
-from dalsegno.engine import service
+from dalsegno.definitions.reading import read_here
+from dalsegno.engine import notifier, pulse, service
+from dalsegno.engine.batches import deferred
 from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
 from dalsegno.engine.batches.step_note import Mark
+from dalsegno.engine.desk import server
 from dalsegno.engine.pulse import Pulse
 from dalsegno.engine.settings import Settings
 from dalsegno.expressions import pool_client
-from dalsegno.store.stalls import Stall
+from dalsegno.rpc import reading
+from dalsegno.store.stalls import NO_STALL, Stall
 from dalsegno.store.store import Queries, Store, StoreConflict, StoreUnreachable, Transaction
 
 LEASE_S = 6.0
 HEARTBEAT_S = 2.0
 GRACE_S = 1.0
+
+
+BREAKS = "the store does what nobody expects"
+"""The error of a commit that breaks: the engine must find out which of its works is to blame, if any is."""
+
+
+WITH_DELIVERIES = "die with deliveries"
 
 
 class Died(BaseException):
@@ -45,10 +56,12 @@ class EngineStore:
         self._timeline = timeline
         self.faults: list[str] = []
         """What happens at the next commits that write something: "die before", "die after", "lose before", "lose
-        after" or "conflict before"; empty: nothing."""
+        after", "conflict before" or "break before"; empty: nothing."""
         self.is_absent = False
         self.slow_s = 0.0
         """How long each transaction takes."""
+        self.hangs_s = (0.0, 0.0)
+        """From when until when commits hang."""
         self.is_dead = False
         self.happened: Callable[[str], None] = lambda fault: None
         """Called with each fault that has happened."""
@@ -83,6 +96,8 @@ class EngineStore:
         if fault.startswith("die"):
             self.is_dead = True
             raise Died(f"{moment} a commit")
+        if fault.startswith("break"):
+            raise RuntimeError(BREAKS)
         if fault.startswith("conflict"):
             raise StoreConflict("the database has rolled it back: it met another transaction")
         raise StoreUnreachable(f"the connection was lost {moment} the commit")
@@ -108,8 +123,12 @@ class EngineStore:
     def is_available(self) -> bool:
         return not self.is_absent
 
+    @property
+    def is_hanging(self) -> bool:
+        return self._timeline.now_s < self.hangs_s[1]
+
     def stall(self) -> Stall:
-        return self.inner.stall()
+        return Stall(self._timeline.now_s - self.hangs_s[0], "a commit hangs") if self.is_hanging else NO_STALL
 
 
 _OWNED = ("executions", "attempts", "ready", "messages", "sessions", "requests")
@@ -176,14 +195,8 @@ class _Wire:
         pass
 
 
-class _Pool:
-    """Stands where the pool of processes would: documents are short, and read at once."""
-
-    def import_too(self, module: str) -> None:
-        pass
-
-
 _descriptions = cache(builtin_descriptions)
+_read = cache(read_here)
 
 
 async def _nothing(*arguments: Any) -> None:
@@ -197,17 +210,21 @@ def _run_once(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> async
     return task
 
 
-def engine_substitutes() -> dict[tuple[Any, str], Any]:
-    """Return what stands in place of names of `service`, for all engines of a simulation."""
+def engine_substitutes(pool: object, receivers: object) -> dict[tuple[Any, str], Any]:
+    """Return what stands in place of names, for all engines of a simulation: also for the pool of processes and for
+    those who receive notices."""
     return {
         (service, "Server"): _Wire,
-        (service, "POOL"): _Pool(),
+        **{(module, "POOL"): pool for module in (service, deferred, server)},
+        (reading, "read_here"): _read,
+        (notifier.Notifier, "_open_session"): lambda notifier: receivers,
         (service, "warm_up"): lambda: None,
         (service, "own_process"): lambda: "",
         (service, "builtin_descriptions"): _descriptions,
         (service, "give_back_now_and_then"): _nothing,
         (service, "keep_running"): _run_once,
         (service, "Pulse"): SteppedPulse,
+        (pulse, "is_gone"): lambda process: False,
     }
 
 
@@ -228,6 +245,8 @@ class EngineLife:
         self.failures: list[str] = []
         """What must not happen in an engine, whatever happens around it."""
         store.failed = self.failures.append
+        self.dies_with_deliveries = False
+        """Whether it dies when it has stored deliveries and has not sent them."""
         self.batches = 0
         self._timeline = timeline
         self._planned_s: float | None = None
@@ -256,6 +275,12 @@ class EngineLife:
         """A definition is being compiled elsewhere for a while."""
         self._timeline.later(0.05, lambda: begun.done() or begun.set_result(None))
         pool_client.wait_for(begun)
+
+    @property
+    def works(self) -> bool:
+        """Whether its conductor has works, or some wait for values."""
+        conductor: Any = self.conductor
+        return bool(conductor.depth or conductor._deferred)
 
     def start(self) -> None:
         """Start it, as the process would."""
@@ -311,8 +336,7 @@ class EngineLife:
         """Its conductor carries out one batch, as its thread would."""
         if self.is_dead:
             return
-        if self._timeline.now_s < self.frozen_until_s:
-            self._timeline.at(self.frozen_until_s, self._batch)
+        if self._stands_still(self._batch):
             return
         self._is_batch_planned = False
         works = self.inbox.get_nowait()
@@ -335,7 +359,19 @@ class EngineLife:
         for result in results:
             if isinstance(result, Failed) and not _is_expected(result.error):
                 self.failures.append(f"{result.work.name} failed: {result.error!r}")
+        if self.dies_with_deliveries and any(isinstance(each, Committed) and each.outgoing for each in results):
+            self.store.happened(WITH_DELIVERIES)
+            self.die(WITH_DELIVERIES)
+            return
         self._timeline.later(self.batch_delay_s(), lambda: self._end_batch(works, results, lost))
+
+    def _stands_still(self, happening: Callable[[], None]) -> bool:
+        """Return whether it cannot write now. Then this happens when it can."""
+        still_until_s = max(self.frozen_until_s, self.store.hangs_s[1])
+        if self._timeline.now_s >= still_until_s:
+            return False
+        self._timeline.at(still_until_s, happening)
+        return True
 
     def _end_batch(self, works: Any, results: Any, lost: StoreLost | None) -> None:
         if self.is_dead:
@@ -350,8 +386,7 @@ class EngineLife:
         """Its thread for signs of life writes one, once a second."""
         if self.is_dead or (self._pulses and self._pulses[0]._stopped.is_set()):
             return
-        if self._timeline.now_s < self.frozen_until_s:
-            self._timeline.at(self.frozen_until_s, self._beat)
+        if self._stands_still(self._beat):
             return
         try:
             for each in self._pulses:
@@ -409,5 +444,5 @@ class _NoThread:
 
 
 def _is_expected(error: BaseException) -> bool:
-    """Return whether a work may fail so: another engine has written what it was about."""
-    return type(error).__name__ == "Unavailable"
+    """Return whether a work may fail so: another engine has written what it was about, or the commit broke."""
+    return type(error).__name__ == "Unavailable" or BREAKS in str(error)

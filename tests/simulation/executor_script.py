@@ -14,13 +14,17 @@ from typing import Protocol
 
 from tests.simulation.engine_life import HEARTBEAT_S, EngineLife
 from tests.simulation.links import Link, Network
+from tests.simulation.slips import slip
 
 from dalsegno.actions.registry import load_registry
+from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.worker.session import describe
 from dalsegno.workflow.refusals import SupersededSession
 
-SERVED = ("std.noop", "std.echo", "std.http")
+SERVED = ("std.noop", "std.echo", "std.http", "core.ask")
+
+_SCHEMES = (execution_pb2.SIGNATURE_SCHEME_STANDARD_WEBHOOKS, execution_pb2.SIGNATURE_SCHEME_GITHUB)
 
 Key = tuple[str, int]
 """An action execution's id and the delivery."""
@@ -52,7 +56,9 @@ class Record:
     accepted: dict[Key, int] = field(default_factory=dict)
     """The outcomes, but RUNNING, that engines have acknowledged as ACCEPTED."""
     tokens: dict[Key, str] = field(default_factory=dict)
-    """The task tokens of what is delegated."""
+    """The task tokens."""
+    signing: dict[Key, tuple[int, str]] = field(default_factory=dict)
+    """How third parties sign their callbacks, and with which key."""
 
 
 class ScriptedExecutor:
@@ -146,7 +152,13 @@ class ScriptedExecutor:
             return
         link = self._links[address] = Link(self._network, life, self, address)
         link.credit = self._share(address)
-        link.send(wire.ConnectRequest(hello=self._hello(link.credit)))
+        hello = self._hello(link.credit)
+        if not self.is_calm and self._chance.random() < 0.02:
+            hello.slots, hello.credit, hello.session_id, hello.labels["="] = 0, -1, "none", ""
+            hello.actions.append(hello.actions[0])
+            hello.actions.add(name="=", answer_schema="none").parameters.add()
+            hello.in_flight.add(action_execution_id="nothing")  # it is refused, and comes again
+        link.send(wire.ConnectRequest(hello=hello))
         self._later(10.0, lambda: None if link.engine_id or link.is_cut else self._give_up(link))
 
     def _give_up(self, link: Link) -> None:
@@ -235,6 +247,7 @@ class ScriptedExecutor:
         key = order.action_execution_id, order.delivery
         link.credit -= 1
         self.record.received.setdefault(key, self.session_id)
+        self.record.tokens[key] = order.task_token
         if key in self.outbox:
             link.send(wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=[self.outbox[key]])))
             self._give(link.address)
@@ -265,6 +278,10 @@ class ScriptedExecutor:
             return
         others = [] if self.is_calm else ["failed", "cancelled", "delegated", "running"]
         outcome = self._chance.choice(["succeeded"] * 12 + others)
+        if order.action == "core.ask":
+            outcome = "delegated"
+        if not self.is_calm and self._chance.random() < 0.04:
+            self._babble(key)
         done = wire.TaskDone(action_execution_id=key[0], delivery=key[1])
         if outcome == "running":
             done.outcome = wire.TASK_OUTCOME_RUNNING
@@ -276,6 +293,12 @@ class ScriptedExecutor:
         done.outcome = wire.TaskOutcome.Value(f"TASK_OUTCOME_{outcome.upper()}")
         if outcome == "succeeded":
             done.result = json.dumps(self._chance.choice([1, 2, None, {"b": key[1]}]))
+            if not self.is_calm and self._chance.random() < 0.02:
+                done.result, done.error, done.alias = (
+                    "{",
+                    "none",
+                    "none",
+                )  # refused: the attempt fails
         elif outcome == "delegated":
             self._delegate(done, order)
         else:
@@ -288,13 +311,31 @@ class ScriptedExecutor:
             self.delegated(key)
 
     def _delegate(self, done: wire.TaskDone, order: wire.RunAction) -> None:
-        self.record.tokens[done.action_execution_id, done.delivery] = order.task_token
         if self._chance.random() < 0.3:
             done.completion_timeout.FromSeconds(self._chance.randint(2, 6))
         if self._chance.random() < 0.3:
             done.heartbeat_timeout.FromSeconds(self._chance.randint(1, 4))
         if self._chance.random() < 0.2:
             done.alias = f"order {done.action_execution_id}"
+        if self._chance.random() < 0.3:
+            done.signature = self._chance.choice(_SCHEMES)
+            self.record.signing[done.action_execution_id, done.delivery] = done.signature, order.signing_key
+
+    def _babble(self, key: Key) -> None:
+        """Send a report about nobody, or one with slips: it may end an action before its outcome comes."""
+        running = wire.TaskDone(action_execution_id=key[0], delivery=key[1], outcome=wire.TASK_OUTCOME_RUNNING)
+        running.progress.fraction = 7.0
+        running.completion_timeout.FromSeconds(-1)
+        nobody = wire.TaskDone(action_execution_id="nothing", delivery=1, outcome=wire.TASK_OUTCOME_SUCCEEDED)
+        gone = wire.TaskDone(
+            action_execution_id=f"{uuid.UUID(int=7, version=4)}.1.0.1", delivery=-1, outcome=wire.TASK_OUTCOME_FAILED
+        )
+        gone.progress.text = "none"
+        gone.heartbeat_timeout.FromNanoseconds(1)
+        slipped = wire.TaskDone(action_execution_id=key[0], delivery=key[1], outcome=wire.TASK_OUTCOME_RUNNING)
+        for _ in range(2):
+            slip(slipped, self._chance)
+        self._send(self._chance.choice([running, nobody, gone, slipped]), key)
 
     def _send(self, done: wire.TaskDone, key: Key) -> None:
         """Send an outcome on the stream of its action, or on any other one."""

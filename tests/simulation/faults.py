@@ -9,24 +9,40 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
-from tests.simulation.engine_life import EngineLife
+from tests.simulation.engine_life import WITH_DELIVERIES, EngineLife
 from tests.simulation.executor_script import ScriptedExecutor
 from tests.simulation.stepped import Timeline
 
 KINDS = (
-    *("die before commit", "die after commit", "die now", "die in step"),
-    *("commit lost before", "commit lost after", "commit conflicts"),
+    *("die before commit", "die after commit", WITH_DELIVERIES, "die now", "die in step"),
+    *("commit lost before", "commit lost after", "commit conflicts", "commit breaks"),
     *("stand still", "stand still for long"),
     *("stop", "leave", "cut", "part"),
     *("executor dies", "executor stands still", "executor leaves", "executor answers twice"),
-    *("clock step", "database away", "database slow", "slow work", "slow messages", "slow definitions"),
+    *(
+        "clock step",
+        "database away",
+        "database slow",
+        "database hangs",
+        "slow work",
+        "slow messages",
+        "slow definitions",
+    ),
 )
 _SURE = (
     *("executor dies", "executor stands still", "executor leaves", "executor answers twice"),
-    *("clock step", "database slow", "slow work", "slow messages", "slow definitions"),
+    *("clock step", "database slow", "database hangs", "slow work", "slow messages", "slow definitions"),
 )
 """These happen whenever they are due."""
-_OFTEN = ("die before commit", "die after commit", "die now", "commit lost after", "stand still for long", "cut")
+_OFTEN = (
+    "die before commit",
+    "die after commit",
+    WITH_DELIVERIES,
+    "die now",
+    "commit lost after",
+    "stand still for long",
+    "cut",
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,10 @@ class Stage(Protocol):
 
     def set_database(self, *, is_absent: bool = False, slow_s: float = 0.0) -> None:
         """Have the database be away, or slow."""
+        ...
+
+    def hang(self, duration_s: float) -> None:
+        """Have commits hang for a while."""
         ...
 
     def set_share(self, name: str, share: float) -> None:
@@ -129,6 +149,8 @@ def befall(fault: Fault, stage: Stage) -> None:
         case "database slow":
             stage.set_database(slow_s=chance.choice([0.2, 2.0]))
             later(chance.choice([2.0, 6.0]), stage.set_database)
+        case "database hangs":
+            stage.hang(chance.choice([0.5, 3.0, 8.0]))
         case _:
             name = fault.kind.removeprefix("slow ")
             stage.set_share(name, 0.3)
@@ -143,6 +165,9 @@ def _befall_engine(kind: str, life: EngineLife, chance: random.Random, stage: St
     match kind:
         case "die now":
             life.die("killed")
+        case "die with deliveries":
+            life.dies_with_deliveries = True
+            return  # counted when it happens
         case "die in step":
             life.note.died = lambda: stage.note(kind)
             life.note.die_at = chance.randint(1, 6)
@@ -159,6 +184,9 @@ def _befall_engine(kind: str, life: EngineLife, chance: random.Random, stage: St
                 life.die("killed")
             else:
                 life.stop()
+        case "commit breaks":
+            life.store.faults += [""] * chance.randint(0, 3) + ["break before"] * chance.randint(1, 3)
+            return  # counted when it happens
         case "commit conflicts":
             life.store.faults += [""] * chance.randint(0, 3) + ["conflict before"] * chance.randint(1, 2)
             return  # counted when it happens

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.simulation.documents import Given
-from tests.simulation.engine_life import EngineLife
-from tests.simulation.executor_script import Engines, Key
+from tests.simulation.engine_life import BREAKS, EngineLife
+from tests.simulation.executor_script import Engines, Key, Record
+from tests.simulation.extras import embellish, sign
 from tests.simulation.links import Network
+from tests.simulation.slips import slip
 
+from dalsegno.rpc.errors import PassedOn
 from dalsegno.store.store import Queries
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import engine_service_pb2 as wire
@@ -45,6 +48,10 @@ class People:
         """The share of requests that are sent twice at once, to different engines."""
         self.wrong: list[str] = []
         """What must not happen."""
+        self.is_calm = False
+        """Whether they make no mistakes any more."""
+        self.record = Record()
+        """What executors have written down: whom they have handed an action to signs its callbacks."""
         self._network = network
         self._engines = engines
         self._chance = chance
@@ -52,13 +59,25 @@ class People:
         """All requests. A copy may be carried out after another copy was refused: what it needs is there by then."""
         self._trials: set[str] = set()
         """The dry runs: each is answered anew each time."""
+        self._slips: set[str] = set()
+        """The requests with slips: one may be refused, and taken when it comes again and what it names is there."""
+        self.gives_deadlines = True
 
     def new_id(self) -> str:
         """Return a new id of an execution."""
         return str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
 
     def ask(self, **write: Any) -> str:
-        """Ask for a write. Return the request id."""
+        """Ask for a write, sometimes a second time with a slip. Return the request id."""
+        if not self.is_calm and self._chance.random() < 0.1:
+            name, right = next(iter(write.items()))
+            wrong: Any = type(right)()
+            wrong.CopyFrom(right)
+            slip(wrong, self._chance, list(self.started.values()))
+            self._slips.add(self._ask(**{name: wrong}))
+        return self._ask(**write)
+
+    def _ask(self, **write: Any) -> str:
         request_id = f"request {len(self._requests) + 1}"
         request = wire.SubmitRequest(actor="person", call_id=request_id, **write)
         inner: Any = getattr(request, next(iter(write)))
@@ -68,6 +87,8 @@ class People:
         self.open[request_id] = self._requests[request_id] = request
         if getattr(inner, "dry_run", False):
             self._trials.add(request_id)
+        elif "delete_execution" in write:
+            self.to_delete.add(inner.execution_id)
         self._send(request_id)
         if self._chance.random() < self.repeats:
             self._send(request_id)
@@ -97,19 +118,29 @@ class People:
         """What the engine does for one call. Its answer may be lost."""
         context: Any = None
         try:
-            if self._chance.random() < 0.1:
-                several = await life.desk.SubmitMany(wire.SubmitManyRequest(writes=[request]), context)
+            draw = self._chance.random()
+            if draw < 0.01:
+                await life.desk.Await(wire.AwaitRequest(later="nothing"), context)
+            if draw < 0.1:  # the second write is refused at once, and so the first one may come later
+                writes = [request, wire.SubmitRequest()]
+                several = await life.desk.SubmitMany(wire.SubmitManyRequest(writes=writes), context)
                 result = several.results[0]
                 if result.refusal:
                     return  # the next time it asks for this alone
                 response = result.answer
             else:
                 response = await life.desk.Submit(request, context)
+            if response.later and draw > 0.95:
+                return  # it has forgotten that there will be an answer
             if response.later:
                 response = (await life.desk.Await(wire.AwaitRequest(later=response.later), context)).answer
         except asyncio.CancelledError:
             return
-        except Unavailable:
+        except (Unavailable, PassedOn):  # a refusal that was passed on: the next time it asks for this alone
+            return
+        except RuntimeError as unexpected:
+            if BREAKS not in str(unexpected):
+                raise
             return
         except Refusal as refusal:
             error = refusal
@@ -124,7 +155,7 @@ class People:
             if request.WhichOneof("write") == "delete_execution" and isinstance(refusal, Deleted | NotFound):
                 self.deleted.add(request.delete_execution.execution_id)  # the answer to the first try was lost
             self.refusals[name] = self.refusals.get(name, 0) + 1
-        if request_id in self.started:
+        if request_id in self.started and request_id not in self._slips:
             self.wrong.append(f"{request_id} was answered, and then refused: {refusal}")
 
     def _answered(self, request_id: str, response: wire.SubmitResponse) -> None:
@@ -137,7 +168,7 @@ class People:
             is_new = request.rerun_execution.execution_id != inner.execution.id
             if inner.execution.id and is_new and not inner.HasField("dry_run"):
                 self.started[request_id] = inner.execution.id
-                if kind == "start_execution":
+                if kind == "start_execution" and inner.created:
                     self.begun[request_id] = inner.execution.id
         if kind == "delete_execution" and not request.delete_execution.dry_run:
             self.deleted.add(request.delete_execution.execution_id)
@@ -156,6 +187,8 @@ class People:
             request.ClearField("execution_id")
         if self._chance.random() < 0.1:
             request.stop_at.append(self._chance.choice(["wft0", "wft1", "nowhere"]))
+        if not self.is_calm:
+            embellish(request, self._chance, self._network.timeline.time() if self.gives_deadlines else 0.0)
         self.ask(start_execution=request)
 
     def run_action(self) -> None:
@@ -169,6 +202,10 @@ class People:
             request.timeout.FromSeconds(2)
         self.ask(run_action=request)
 
+    def cancel_action(self, name: str) -> None:
+        """Ask for an action execution to end."""
+        self.ask(cancel_action=actions.CancelActionRequest(action_execution_id=name, comment="not needed"))
+
     def complete(self, key: Key, token: str) -> None:
         """A third party completes what it was given."""
         request = actions.CompleteActionRequest(
@@ -180,7 +217,27 @@ class People:
             )
             request.ClearField("result")
             request.error = "refused"
+        elif not self.is_calm and self._chance.random() < 0.1:
+            request.result = '"no number"'
+        self._name(request, key)
         self.ask(complete_action=request)
+
+    def _name(self, request: Any, key: Key) -> None:
+        """Sign a callback, if it needs a signature, or name its action otherwise than by its token."""
+        if not self.is_calm and key in self.record.signing and self._chance.random() < 0.8:
+            scheme, signing_key = self.record.signing[key]
+            request.signed.CopyFrom(sign(scheme, signing_key, b"1", self._network.timeline.time()))
+            if self._chance.random() < 0.2:
+                slip(request.signed, self._chance)
+        elif self.is_calm:
+            request.ClearField("task_token")
+            request.action_execution_id = key[0]
+        elif self._chance.random() < 0.2:
+            request.ClearField("task_token")
+            if self._chance.random() < 0.5:
+                request.action_execution_id = key[0]
+            else:
+                request.alias = f"order {key[0]}"
 
     def tell(self, key: Key, token: str) -> None:
         """A third party gives a sign of life, or says that it pauses or goes on."""
@@ -188,10 +245,13 @@ class People:
             request = actions.HeartbeatActionRequest(task_token=token)
             if self._chance.random() < 0.5:
                 request.progress.fraction = 0.5
+            self._name(request, key)
             self.ask(heartbeat_action=request)
             return
         states = [execution_pb2.ACTION_STATE_PAUSED, execution_pb2.ACTION_STATE_RUNNING]
-        self.ask(update_action=actions.UpdateActionRequest(task_token=token, state=self._chance.choice(states)))
+        update = actions.UpdateActionRequest(task_token=token, state=self._chance.choice(states))
+        self._name(update, key)
+        self.ask(update_action=update)
 
     def control(self, queries: Queries, execution_id: str) -> None:
         """Ask for any operation on an execution."""
@@ -327,6 +387,4 @@ class People:
 
     def _delete(self, queries: Queries, execution_id: str) -> None:
         request = executions.DeleteExecutionRequest(execution_id=execution_id, dry_run=self._tries())
-        if not request.dry_run:
-            self.to_delete.add(execution_id)
         self.ask(delete_execution=request)
