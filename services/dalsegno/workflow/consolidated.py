@@ -79,6 +79,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     task_count: int = 0
     route_count: int = 1
     parent_revision: int = 0
+    again_at: int = 0
     reported_errors: Value | None = None
 
 

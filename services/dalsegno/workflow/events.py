@@ -281,6 +281,10 @@ class ChildMoved(Event, frozen=True, kw_only=True):
     """With ERROR: its list of errors, where it keeps one."""
     is_delayed: bool = False
     """With REVERTED: the delay before a fresh child is over."""
+    again_at: int = 0
+    """The child's revision when it last left an end by itself: the report of that may come later than this one."""
+    order: int = 0
+    """The parent's revision when it gave the newest of its orders that the child has obeyed."""
 
 
 class HandedOut(Event, frozen=True, kw_only=True):

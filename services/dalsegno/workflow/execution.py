@@ -91,6 +91,7 @@ class Execution:
     # Without slots, this many attributes do not fit into the shared table of the class, and each access costs twice.
     __slots__ = (
         "active_count",
+        "again_at",
         "arrival",
         "attempts",
         "branch_ends",
@@ -164,11 +165,11 @@ class Execution:
         self.output: Value | None = None
         self.revision, self.first_sequence = 0, created.sequence  # the sequences of the last and the first change
         self.parent_revision = 0  # that of the parent when it gave the newest of its orders that has arrived
+        self.again_at = 0  # the newest change by which it has left an end, unless its parent had ordered that
         self.started_s: float | None = None
         self.ended_s: float | None = None
         self.moved_s = created.at_s
-        self.latest_s = created.at_s
-        """The time of the newest change that has one: time never goes back within an execution."""
+        self.latest_s = created.at_s  # the time of the newest change that has one: it never goes back
         self.paused_since_s: float | None = None
         self.paused_s = 0.0
         self.tasks: dict[int, TaskExecution] = {}
@@ -371,6 +372,8 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
     execution.paused_at, execution.not_reached = change.paused_at, change.not_reached
     execution.goes_on_s = change.goes_on_s
     execution.parent_revision = max(execution.parent_revision, change.parent_revision)
+    if old in COMPLETED_EXECUTION and not execution.is_completed and not change.parent_revision:
+        execution.again_at = execution.revision + 1
     if change.output is not None:
         execution.output = change.output
     elif old in COMPLETED_EXECUTION and not execution.is_completed:

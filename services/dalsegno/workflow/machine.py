@@ -53,6 +53,7 @@ from dalsegno.workflow.running.follow_ups import (
     BeginAgain,
     CheckJoin,
     ChildAgain,
+    ChildReported,
     ChildReverted,
     Due,
     End,
@@ -279,6 +280,12 @@ def _control(step: Step, event: PauseRequested | ResumeRequested | CancelRequest
         step.note_order()
 
 
+def _go_to(step: Step, event: GoToRequested) -> None:
+    going.go_to(step, event)
+    if event.parent_revision > step.execution.parent_revision and not step.execution.is_completed:
+        step.note_order()
+
+
 def _child_reverted(step: Step, next_: ChildReverted) -> None:
     if next_.end:
         reverting.child_reverted(step, next_.end, next_.event)
@@ -329,7 +336,7 @@ def _decide(step: Step, event: Event) -> None:
         case ContextUpdated():
             editing.update_context(step, event)
         case GoToRequested():
-            going.go_to(step, event)
+            _go_to(step, event)
         case DiscardRequested():
             going.discard(step, event)
         case Poisoned():
@@ -371,6 +378,8 @@ def _follow_up(step: Step, next_: FollowUp) -> None:
             clauses.fail_join(step, next_.task, next_.reason)
         case ChildAgain():
             rerun.child_again(step, next_.task, next_.key, next_.revision, next_.by)
+        case ChildReported():
+            children.child_moved(step, next_.event)
         case BeginAgain():
             reaching.reach_before(step, next_.task)
             tasks.begin_again(step, next_.task)

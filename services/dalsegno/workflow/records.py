@@ -246,6 +246,8 @@ class Undoing:
     retries: int = 0
     due_s: float | None = None
     info: str = ""
+    ordered_at: int = 0
+    """With CHILD: the revision at which its sub-workflow was told to go back."""
 
 
 @dataclass(slots=True)

@@ -41,6 +41,8 @@ def move(execution: Course, change: RevertMoved) -> None:
     undoing = _undoing(execution, change.end)
     undoing.state, undoing.due_s, undoing.info = change.state, change.due_s, change.info
     undoing.retries = change.retries
+    if change.state is RevertState.CHILD and change.child is None:
+        undoing.ordered_at = execution.revision + 1
     _index(execution, undoing)
     if change.state is RevertState.DONE:
         del revert.open[change.end]

@@ -164,7 +164,7 @@ def _check_children(step: Step, entry: Entry) -> None:
 
 def _begin(step: Step, event: GoToRequested, entry: Entry, then: AfterRevert, next_: str = "") -> None:
     execution = step.execution
-    was_reverting = execution.revert is not None
+    was_reverting, was_paused = execution.revert is not None, execution.state in _PAUSED
     step.set_stops()
     step.change(
         RevertBegun(
@@ -180,6 +180,7 @@ def _begin(step: Step, event: GoToRequested, entry: Entry, then: AfterRevert, ne
     if execution.state is not ExecutionState.REVERTING:
         step.move_execution(ExecutionState.REVERTING, info)
     if was_reverting:
+        requests.go_on(step, was_paused=was_paused)
         requests.run_failed(step)
 
 

@@ -53,9 +53,7 @@ def resume(step: Step, event: ResumeRequested) -> None:
         step.set_stops(event.stop_at)
     was_paused = execution.state in _PAUSED
     step.move_execution(ExecutionState.REVERTING, execution.info if was_paused else event.comment)
-    if was_paused:
-        _tell_children(step, ResumeRequested(at_s=step.at_s, actor=event.actor, comment=event.comment, cascaded=True))
-    reverting.wake_again(step)
+    go_on(step, was_paused=was_paused)
     for undoing, choice in chosen:
         if choice.choice is Choice.SKIP:
             reverting.skip(step, undoing, event.comment)
@@ -63,6 +61,14 @@ def resume(step: Step, event: ResumeRequested) -> None:
             reverting.run_again(step, undoing, choice.input)
     if not event.choices:
         run_failed(step)
+
+
+def go_on(step: Step, *, was_paused: bool) -> None:
+    """Have the timers of the revert fire again, and the sub-workflows that were paused with it go on."""
+    event = step.event
+    if was_paused:
+        _tell_children(step, ResumeRequested(at_s=step.at_s, actor=event.actor, comment=event.comment, cascaded=True))
+    reverting.wake_again(step)
 
 
 def run_failed(step: Step) -> None:

@@ -18,6 +18,7 @@ from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionS
 from dalsegno.workflow.value import UnfitValue, Value
 
 _REVERTING, _FAILED, _DELAYED = ExecutionState.REVERTING, RevertState.FAILED, RevertState.DELAYED
+_GOES_ON = ResumeRequested | GoToRequested
 AT_ONCE_MAX = 1000
 """The most items of a task that are reverted at once."""
 
@@ -33,7 +34,7 @@ def advance(step: Step) -> None:
         revert = execution.revert
         if not revert.lowest and resting.rests(step, revert):
             return
-        if revert.delayed or isinstance(step.event, TimerFired | ResumeRequested):
+        if revert.delayed or isinstance(step.event, TimerFired | _GOES_ON):
             call_due(step)
         if revert.failed:
             _fail(step, revert)
@@ -53,11 +54,14 @@ def _following(step: Step, revert: Reverting) -> Undo | None:
 
 
 def _fits(step: Step, revert: Reverting, following: Undo) -> bool:
-    """Return whether this end may be reverted now: one after the other, items of one task up to its concurrency."""
+    """Return whether this end may be reverted now: one after the other, items of one task up to its concurrency. An
+    item that has ended several times is reverted as often, and its sub-workflow may be the same each time."""
     if not revert.open:
         return True
     end = following.end
     if end.item < 0 or _task_of_open(revert) != end.task:
+        return False
+    if any(each.end.item == end.item for each in revert.open.values()):
         return False
     return len(revert.open) < _concurrency(step, following)
 
@@ -246,7 +250,8 @@ def child_reverted(step: Step, sequence: int, event: ChildMoved) -> None:
         RevertMoved(end=sequence, state=undoing.state, child=event.key, child_revision=event.revision, at_s=step.at_s)
     )
     if event.state is not ExecutionState.REVERTED:
-        _fault(step, undoing.end, f"the sub-workflow could not be reverted: {event.state_info}", 0)
+        info = event.state_info or f"it has ended {event.state}"
+        _fault(step, undoing.end, f"the sub-workflow could not be reverted: {info}", 0)
     elif undo.revert is None:
         _done(step, undoing, {})
     else:

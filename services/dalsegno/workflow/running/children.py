@@ -8,7 +8,7 @@ from dalsegno.workflow.changes import AttemptMoved, RevertState
 from dalsegno.workflow.events import ChildMoved, PauseRequested, Verdict
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.records import Attempt
-from dalsegno.workflow.running.follow_ups import ChildAgain, ChildReverted
+from dalsegno.workflow.running.follow_ups import ChildAgain, ChildReported, ChildReverted
 from dalsegno.workflow.running.reporting import close, progress
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION, AttemptState, ExecutionState, TaskState
@@ -19,7 +19,7 @@ _REVERTED = frozenset({ExecutionState.REVERTED, ExecutionState.REVERT_ERROR})
 
 def child_moved(step: Step, event: ChildMoved) -> None:
     """Record where a child is. Only the present child of an attempt counts (decision 11)."""
-    if event.state in _REVERTED and _follow_revert(step, event):
+    if event.state in COMPLETED_EXECUTION and _follow_revert(step, event):
         return
     attempt = _speaking(step, event)
     if attempt is None or (event.revision and event.revision <= attempt.child_revision):
@@ -49,13 +49,19 @@ def child_moved(step: Step, event: ChildMoved) -> None:
 
 def _goes_on_after_end(step: Step, attempt: Attempt, event: ChildMoved) -> None:
     """Wait again for a child that goes on though its attempt has ended: it was run again, or somebody has led it
-    elsewhere while it was reverted to be tried again. One that has ended in that time is not tried again."""
+    elsewhere while it was reverted to be tried again. One that has ended in that time is not tried again.
+
+    The report that it runs again may have been overtaken by this one.
+    """
     task = step.execution.tasks[attempt.key[0]]
     was_led_elsewhere = task.progress.awaiting.get(attempt.key[1]) is False and attempt.child_is_reverted
     if step.execution.revert is not None:  # it is reverted next
         step.verdict = Verdict.SUPERSEDED
     elif event.again or (was_led_elsewhere and event.state is ExecutionState.RUNNING):
         step.later(ChildAgain(task, attempt.key, event.revision, event.by))
+    elif event.again_at > attempt.child_revision:
+        step.later(ChildAgain(task, attempt.key, event.again_at, event.by))
+        step.later(ChildReported(task, event))
     elif was_led_elsewhere and event.state in COMPLETED_EXECUTION:
         step.later(ChildReverted(task, attempt.key, 0, event))
     else:
@@ -63,7 +69,10 @@ def _goes_on_after_end(step: Step, attempt: Attempt, event: ChildMoved) -> None:
 
 
 def _follow_revert(step: Step, event: ChildMoved) -> bool:
-    """Continue with what this child was reverted for. Return False when nobody here asked for it."""
+    """Continue with what this child was reverted for. Return False when nobody here asked for it.
+
+    One that is reverted may also be ended by force, or be led elsewhere and end there: then its revert has failed.
+    """
     execution = step.execution
     task = execution.tasks.get(event.key[0])
     if task is None:
@@ -76,9 +85,12 @@ def _follow_revert(step: Step, event: ChildMoved) -> bool:
     for sequence, undoing in () if execution.revert is None else execution.revert.open.items():
         end = undoing.end
         ended = execution.attempts.get((end.task, max(end.item, 0), end.attempt))
-        if undoing.state is RevertState.CHILD and ended is not None and ended.child_id == event.child_id:
+        is_its = undoing.state is RevertState.CHILD and ended is not None and ended.child_id == event.child_id
+        if ended is not None and is_its and (event.state in _REVERTED or event.order >= undoing.ordered_at):
             step.later(ChildReverted(execution.tasks[end.task], ended.key, sequence, event))
             return True
+    if event.state not in _REVERTED:
+        return False
     awaits = task.progress.awaiting.get(event.key[1])
     if attempt is not None and attempt.child_is_reverted and awaits is event.is_delayed:
         step.later(ChildReverted(task, attempt.key, 0, event))

@@ -142,6 +142,14 @@ class ChildAgain:
 
 
 @dataclass(slots=True)
+class ChildReported:
+    """Take the report of a child that came earlier than the one by which its parent waits for it again."""
+
+    task: TaskExecution
+    event: ChildMoved
+
+
+@dataclass(slots=True)
 class RevertEnded:
     """A revert action of the task has ended."""
 
@@ -191,6 +199,7 @@ FollowUp = (
     | CheckJoin
     | FailJoin
     | ChildAgain
+    | ChildReported
     | RevertEnded
     | ChildReverted
     | GoOn

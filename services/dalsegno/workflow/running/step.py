@@ -284,6 +284,8 @@ class Step:
                 output=output if state in COMPLETED_EXECUTION else None,
                 reported=reported,
                 errors=errors if state is ExecutionState.ERROR else None,
+                again_at=execution.again_at,
+                order=execution.parent_revision,
             )
             self.command(Send(parent.execution_id, report))
 

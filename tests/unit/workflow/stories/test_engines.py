@@ -7,7 +7,15 @@ from tests.unit.workflow.stories.operating import Stage
 from tests.unit.workflow.stories.test_reverting import revert
 from tests.world import task
 
-from dalsegno.workflow.events import Event, PauseRequested, ResumeRequested, TimerFired
+from dalsegno.workflow.events import (
+    ChildMoved,
+    Event,
+    ForcedEnd,
+    PauseRequested,
+    RerunRequested,
+    ResumeRequested,
+    TimerFired,
+)
 
 RETRY = "version: '2.0'\nwf:\n  tasks:\n    t: {action: std.noop, retry: {count: 1, delay: 5}}\n"
 WAIT_BEFORE = "version: 1.0\nname: wf\ntasks:\n  t: {action: std.noop, delay: 5}\n"
@@ -127,3 +135,28 @@ def test_people_are_obeyed_at_any_time() -> None:
     assert str(child.state) == "PAUSING"
     stage.resume(on=child)
     assert str(child.state) == "RUNNING"
+
+
+@pytest.mark.parametrize("state", ["SUCCESS", "ERROR"])
+def test_the_end_of_a_child_overtakes_that_it_was_run_again(state: str) -> None:
+    """Decision 11: the parent takes the end, and does not wait for the child when it hears that it has run again."""
+    stage = Stage(PARENT, others=(CHILD,))
+    world, child = stage.world, stage.child()
+    stage.end("t", error="broken", on=child)
+    assert str(stage.execution.state) == "ERROR"
+    world.tell(child.id, RerunRequested(at_s=world.now_s, actor="ann"))
+    _, late = mail_of(stage, ChildMoved)
+    stage.end("t", error="broken" if state == "ERROR" else "", on=child)
+    if state == "SUCCESS":
+        stage.end("last", on=child)
+    assert (str(stage.execution.state), str(child.state)) == (state, state)
+    assert str(stage.tell(late).verdict) == "superseded"
+    assert str(stage.execution.state) == state
+    world.check_journals()
+
+
+def test_the_end_of_a_child_whose_attempt_was_ended_runs_nothing_again() -> None:
+    """Decision 11: only a child that was run again is waited for again."""
+    stage = Stage(PARENT, others=(CHILD,))
+    stage.cancel(terminate=ForcedEnd.ERROR)
+    assert (str(stage.execution.state), str(stage.child().state)) == ("ERROR", "CANCELLED")

@@ -9,7 +9,7 @@ from tests.world import Outside
 
 from dalsegno.workflow.checkpoints import preview
 from dalsegno.workflow.commands import Send
-from dalsegno.workflow.events import ChildMoved, GoToRequested
+from dalsegno.workflow.events import ChildMoved, ForcedEnd, GoToRequested, RerunRequested
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.outside import Given
 
@@ -150,6 +150,24 @@ def test_sub_workflows_that_are_reverted_at_once_report_in_any_order() -> None:
     undo(stage, second)
     assert [given for _, _, given in reverts(stage)] == [{"output": 1}, {"output": 2}]
     revert(stage, "each", item=0)
+    revert(stage, "each", item=1)
+    assert stage.execution.state == "PAUSED"
+    stage.check()
+
+
+def test_the_ends_of_one_item_are_reverted_one_after_the_other() -> None:
+    """Decision 17: a sub-workflow that was run again has ended twice for its item, and both ends ask for its revert."""
+    stage = Stage(CHILDREN.replace("concurrency: 2", "concurrency: 2, when: always"), others=(SUB,))
+    first, second = stage.world.children(stage.execution)
+    stage.end("t", on=second)
+    stage.end("t", error="broken", on=first)
+    stage.rerun(on=first)
+    stage.end("t", on=first)
+    stage.go_to("start")
+    undo(stage, first)
+    revert(stage, "each", item=0)
+    revert(stage, "each", item=0)
+    undo(stage, second)
     revert(stage, "each", item=1)
     assert stage.execution.state == "PAUSED"
     stage.check()
@@ -373,3 +391,70 @@ def test_what_no_executor_has_had_is_not_reverted() -> None:
         assert (stage.execution.state, stage.standing()["a"]) == ("CANCELLED", "CANCELLED")
         stage.go_to("start")
         assert len(reverts(stage)) == is_handed_out
+
+
+BELOW = "version: '2.0'\nwf:\n  tasks:\n    below: {workflow: sub}\n"
+
+
+def reverting() -> tuple[Stage, Execution]:
+    """An execution that goes back, and its sub-workflow while that is reverted."""
+    stage = Stage(BELOW, others=(SUB,))
+    child = stage.child()
+    stage.end("t", on=child)
+    stage.go_to("start")
+    assert (stage.execution.state, child.state) == ("REVERTING", "REVERTING")
+    return stage, child
+
+
+def test_a_sub_workflow_that_is_ended_while_it_is_reverted_is_not_reverted() -> None:
+    """C29: its parent does not wait for it; resumed, it has it reverted again."""
+    stage, child = reverting()
+    stage.cancel(on=child, terminate=ForcedEnd.CANCELLED, message="enough")
+    assert (stage.execution.state, child.state) == ("REVERT_ERROR", "CANCELLED")
+    assert "below: the sub-workflow could not be reverted: enough" in stage.execution.info
+    stage.resume()
+    undo(stage, child)
+    assert (stage.execution.state, child.state) == ("PAUSED", "REVERTED")
+    stage.check()
+
+
+def test_a_sub_workflow_that_is_led_elsewhere_while_it_is_reverted_is_not_reverted() -> None:
+    """C29: when it comes to another end, its parent does not wait for it."""
+    stage, child = reverting()
+    stage.go_to("start", on=child, resumes=True)
+    undo(stage, child)
+    stage.end("t", on=child)
+    assert (stage.execution.state, child.state) == ("REVERT_ERROR", "SUCCESS")
+    assert "below: the sub-workflow could not be reverted: it has ended SUCCESS" in stage.execution.info
+    stage.check()
+
+
+def test_an_end_from_before_the_order_to_go_back_does_not_count() -> None:
+    """Decision 17: a sub-workflow that was run again may have ended again before the order of its parent arrives."""
+    stage = Stage(BELOW, others=(SUB,))
+    world, child = stage.world, stage.child()
+    stage.end("t", error="broken", on=child)
+    world.tell(child.id, RerunRequested(at_s=world.now_s))
+    again = world._mail.pop()
+    assert isinstance(again[1], ChildMoved)
+    world.tell(stage.execution.id, GoToRequested(at_s=world.now_s, name="start"))
+    order = world._mail.pop()
+    assert isinstance(order[1], GoToRequested)
+    stage.end("t", on=child)
+    assert (stage.execution.state, child.state) == ("REVERTING", "SUCCESS")
+    stage.tell(order[1], on=child)
+    undo(stage, child)
+    assert (stage.execution.state, child.state) == ("PAUSED", "REVERTED")
+    stage.check()
+
+
+def test_another_target_has_a_paused_way_back_go_on_in_the_sub_workflows_too() -> None:
+    """Decision 23: whoever sends it elsewhere while it is paused has everything go on that the pause had stopped."""
+    stage, child = reverting()
+    stage.pause()
+    assert (stage.execution.state, child.state) == ("PAUSED", "PAUSING")
+    stage.go_to("start", resumes=True)
+    assert (stage.execution.state, child.state) == ("REVERTING", "REVERTING")
+    undo(stage, child)
+    assert stage.execution.state == "RUNNING"
+    stage.check()
