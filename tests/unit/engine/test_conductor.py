@@ -19,8 +19,9 @@ from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import CompiledWorkflows, ExecutionCache
 from dalsegno.engine.batches.compiling import compile_row
 from dalsegno.engine.batches.conductor import Conductor
+from dalsegno.engine.batches.losses import StoreLost
 from dalsegno.engine.batches.outside import Lookups
-from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
+from dalsegno.engine.batches.results import Committed, Deferred, Failed
 from dalsegno.engine.batches.turns import take_turns
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
@@ -156,7 +157,7 @@ class FragileStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.failures: list[Exception] = []
+        self.failures: list[Exception | None] = []
         self.available = True
         self.commits = 0
 
@@ -164,8 +165,8 @@ class FragileStore(MemoryStore):
     def write(self) -> Iterator[Transaction]:
         with super().write() as transaction:
             yield transaction
-            if self.failures:
-                raise self.failures.pop(0)
+            if self.failures and (failure := self.failures.pop(0)) is not None:
+                raise failure
         self.commits += 1
 
     def is_available(self) -> bool:

@@ -1,4 +1,4 @@
-"""A commit that is answered by an error may have happened all the same."""
+"""Commits that fail: one that is answered by an error may have happened all the same, and none loses a work."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from tests.unit.engine.test_conductor import Rig, Start
+from tests.unit.engine.test_conductor import FragileStore, Rig, Start, answer
 
-from dalsegno.engine.batches.results import StoreLost
+from dalsegno.engine.batches.conductor import RETRY_AFTER_S
+from dalsegno.engine.batches.losses import StoreLost, remaining
+from dalsegno.engine.batches.results import Committed, Deferred
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.store import Transaction
 
@@ -49,3 +51,49 @@ def test_what_was_handed_out_in_doubt_is_taken_back_and_sent_once(failure: str, 
     assert [(run.action_execution_id, run.delivery) for run in rig.sent] == [(f"{start.execution_id}.1.0.1", delivery)]
     rig.finish_all()
     assert rig.state(start.execution_id) == "SUCCESS"
+
+
+def test_an_outage_after_a_poison_event_loses_nothing() -> None:
+    """When the store goes away before the culprit's execution has ended, its event is kept, and told to nobody."""
+    store = FragileStore()
+    rig = Rig(store)
+    rig.define()
+    start = Start(1)
+    rig.carry_out(start)
+    told = answer(rig.sent.pop())
+    store.failures = [*(RuntimeError("odd") for _ in range(2)), sqlite3.OperationalError("disk I/O error")]
+    with pytest.raises(StoreLost):
+        rig.carry_out(told)
+    rig.carry_out(told)
+    assert told.verdict == "accepted"
+
+
+def test_what_can_neither_be_done_nor_end_its_execution_is_tried_again() -> None:
+    """An outcome is not refused while the execution that it belongs to waits for it."""
+    store = FragileStore()
+    rig = Rig(store)
+    rig.define()
+    start = Start(1)
+    rig.carry_out(start)
+    told = answer(rig.sent.pop())
+    store.failures = [RuntimeError("odd") for _ in range(3)]
+    assert rig.carry_out(told) == [Deferred(told, RETRY_AFTER_S)]
+    rig.carry_out(told)
+    rig.finish_all()
+    assert rig.state(start.execution_id) == "SUCCESS"
+
+
+def test_the_parts_of_a_batch_that_are_stored_before_an_outage_are_sent() -> None:
+    """A batch is divided to find a culprit, and the store goes away in between: what was handed out before is sent."""
+    store = FragileStore()
+    rig = Rig(store)
+    rig.define()
+    first, second = Start(1), Start(2)
+    store.failures = [RuntimeError("odd"), RuntimeError("odd"), None, sqlite3.OperationalError("disk I/O error")]
+    with pytest.raises(StoreLost) as lost:
+        rig.carry_out(first, second)
+    (committed,) = lost.value.results
+    assert isinstance(committed, Committed)
+    sent = [run.action_execution_id for actions in committed.outgoing.values() for run in actions]
+    assert sent == [f"{first.execution_id}.1.0.1"]
+    assert remaining([first, second], lost.value.results) == [second]

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.engine.test_conductor import Rig, Start
 from tests.unit.engine.test_sessions import LEASE_S, Executors
 
-from dalsegno.engine.batches.results import StoreLost
+from dalsegno.engine.batches.losses import StoreLost
 from dalsegno.engine.executors.inventories import TakeInventory
 from dalsegno.engine.executors.sessions import Delivery, Greeting, KeepLeases, OpenSession
 from dalsegno.v1 import executor_service_pb2 as wire

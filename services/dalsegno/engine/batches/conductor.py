@@ -27,18 +27,18 @@ from dalsegno.engine.batches.care import CALM_S, WHOLE, Part, Separation, check_
 from dalsegno.engine.batches.deferred import DeferredWorks, WorkEvaluator
 from dalsegno.engine.batches.durations import Durations
 from dalsegno.engine.batches.handing_out import HandOut
+from dalsegno.engine.batches.losses import StoreLost, after, check_answers, remaining
 from dalsegno.engine.batches.outbox import MessageIds
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.readiness import Readiness
-from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, Remainder, Result, StoreLost
+from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, Remainder, Result
 from dalsegno.engine.batches.step_note import StepNote
 from dalsegno.engine.batches.turns import next_window, take_turns
-from dalsegno.engine.batches.work import DeliverEvent, DropMessage, Work
+from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.feed import DELETED, hint_of
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
 from dalsegno.expressions import pool_client
-from dalsegno.store.outages import is_outage
 from dalsegno.store.store import Store, StoreConflict, StoreUnreachable, Transaction
 from dalsegno.workflow.events import Poisoned
 from dalsegno.workflow.outside import Given
@@ -252,16 +252,7 @@ class Conductor:
     def _end(self, works: Sequence[Work], results: Sequence[Result], lost: StoreLost | None) -> None:
         """End a batch: answer its callers, and continue with the works that have arrived."""
         self._begun = ()
-        if lost is not None:
-            self._keep(works, lost)
-            if self._has_ended:
-                _call(self.on_ended)
-                return
-            assert self._loop is not None
-            self._loop.call_later(RETRY_AFTER_S, self._go_on)
-            return
-        self.readiness.note_end(wrote=bool(works))
-        for result in results:
+        for result in results if lost is None else lost.results:
             match result:
                 case Failed(work, error):
                     self._deferred.forget(work)
@@ -273,7 +264,16 @@ class Conductor:
                         self._deferred.put(work)
                 case Committed():
                     self._committed(result)
-        self._go_on()
+        if lost is None:
+            self.readiness.note_end(wrote=bool(works))
+            self._go_on()
+            return
+        self._keep(remaining(works, lost.results), lost)
+        if self._has_ended:
+            _call(self.on_ended)
+            return
+        assert self._loop is not None
+        self._loop.call_later(RETRY_AFTER_S, self._go_on)
 
     def _committed(self, committed: Committed) -> None:
         """Keep what a stored batch has left, and notify everybody who waits for it."""
@@ -346,8 +346,7 @@ class Conductor:
             except StoreConflict as conflict:
                 error = conflict
             except Exception as failure:
-                if is_outage(failure) or not self._store.is_available():
-                    raise StoreLost(str(failure)) from failure
+                check_answers(self._store, failure)
                 error = failure
                 _log.warning("a batch of %d failed: %s: %s", len(works), type(failure).__name__, failure)
             tries += len(self._broken) == broken  # otherwise it is known which execution to leave out
@@ -357,7 +356,8 @@ class Conductor:
             first = self.carry_out(works[:half], part)
             if any(isinstance(each, Committed) and each.left for each in first):  # the works after it wait, too
                 return [*first, Committed(works=(), left=works[half:]), *deferred]
-            return [*first, *self.carry_out(works[half:], part), *deferred]
+            with after(first):
+                return [*first, *self.carry_out(works[half:], part), *deferred]
         if not works:  # only handing out failed; the attempts stay READY
             _log.error("handing out failed", exc_info=error)
             return deferred
@@ -374,15 +374,16 @@ class Conductor:
                 wait_s = max(0.01, self._calm_s - time.monotonic())
                 results += [Deferred(work, wait_s) for work in part.works]
                 continue
-            try:
-                results += [self._transact([end], part, last_resort=True) for end in part.ends]
-            except Exception as error:
-                if is_outage(error) or not self._store.is_available():
-                    raise StoreLost(str(error)) from error
-                _log.exception("an execution in whose steps engines died cannot be ended")
-                results += [Failed(work, Unavailable(f"an execution cannot be ended: {error}")) for work in part.works]
-            else:
-                results += self.carry_out(part.works, part)
+            with after(results):
+                try:
+                    results.extend(self._transact([end], part, last_resort=True) for end in part.ends)
+                except Exception as error:
+                    check_answers(self._store, error)
+                    _log.exception("an execution in whose steps engines died cannot be ended")
+                    refusal = Unavailable(f"an execution cannot be ended: {error}")
+                    results += [Failed(work, refusal) for work in part.works]
+                else:
+                    results += self.carry_out(part.works, part)
         return results
 
     def _isolate(self, work: Work, error: Exception, part: Part) -> list[Result]:
@@ -391,16 +392,16 @@ class Conductor:
             return [Failed(work, Unavailable(f"written by another engine meanwhile: {error}"))]
         _log.error("%s cannot be carried out", work.name, exc_info=error)
         POISONED.inc()
-        results: list[Result] = [Failed(work, error)]
-        if isinstance(work, DeliverEvent):
-            reason = f"the event {work.name} could not be handled: {type(error).__name__}: {error}"
-            poisoned = DeliverEvent(work.execution_id, Poisoned(reason=reason[:4096]), message_id=work.message_id)
-            try:
-                results.append(self._transact([poisoned], part, last_resort=True))
-            except Exception:
-                _log.exception("execution %s cannot be ended either", work.execution_id)
-                results.append(self._transact([DropMessage(work.message_id)], part))
-        return results
+        if not isinstance(work, DeliverEvent):
+            return [Failed(work, error)]
+        reason = f"the event {work.name} could not be handled: {type(error).__name__}: {error}"
+        poisoned = DeliverEvent(work.execution_id, Poisoned(reason=reason[:4096]), message_id=work.message_id)
+        try:
+            return [Failed(work, error), self._transact([poisoned], part, last_resort=True)]
+        except Exception as failure:
+            check_answers(self._store, failure)
+            _log.exception("execution %s cannot be ended either; all is tried again", work.execution_id)
+            return [Deferred(work, RETRY_AFTER_S)]
 
     def _transact(self, works: Sequence[Work], part: Part, *, last_resort: bool = False) -> Committed:
         batch: Batch | None = None

@@ -81,7 +81,3 @@ class DeferredPartway(Exception):
     def __init__(self, work: Work) -> None:
         super().__init__(work.name)
         self.work = work
-
-
-class StoreLost(Exception):
-    """The store does not answer. No work is the cause."""

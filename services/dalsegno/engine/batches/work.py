@@ -212,25 +212,6 @@ class DeliverEvent(Work):
             self._reply(self, error)
 
 
-class DropMessage(Work):
-    """Removes a stored message that cannot be delivered, so that no batch meets it again."""
-
-    __slots__ = ("_message_id",)
-
-    def __init__(self, message_id: str) -> None:
-        self._message_id = message_id
-
-    @property
-    def message_id(self) -> str:
-        return self._message_id
-
-    def needs(self, batch: Batch) -> Collection[str]:
-        return ()
-
-    def carry_out(self, batch: Batch) -> None:
-        """Do nothing: the message was taken when the batch began."""
-
-
 class DropUnusedWorkflows(Work):
     """Drops long compiled definitions that are not used, because they take much memory."""
 
