@@ -109,7 +109,7 @@ class Cluster:
         self._revisions: dict[str, int] = {}
         """Of each execution, when somebody last looked whether it goes round for ever."""
         self._over: dict[str, int] = {}
-        """At which revision each execution had no open action any more."""
+        """At which revision each execution has ended, with no open action any more."""
         self.executors = [
             ScriptedExecutor(name, slots, self._known(), self.network, self, self.record, f"{name} {plan.seed}")
             for name, slots in (("executor 0", 4), ("executor 1", 2), ("executor 2", 3))
@@ -347,23 +347,23 @@ class Cluster:
         if self.people.open:
             return
         with self.store.read() as queries:
-            rows = queries.executions_of(queries.execution_ids(), full=False)
-            for row in rows.values():
+            standings = queries.standings(queries.execution_ids())
+            changed = [each for each, (revision, _) in standings.items() if self._over.get(each) != revision]
+            for row in queries.executions_of(changed, full=False).values():
                 is_active = row.state not in COMPLETED_EXECUTION or row.active_count
                 if row.state == "PAUSED" and rounds < 6 and self.chance.random() < 0.8:
                     self.people.resume(row.id)
                 elif row.state == "PAUSED" or (is_active and rounds > 10 and self._moves(row)):
                     self.people.cancel(row.id)
                 self._revisions[row.id] = row.revision
-                if self._over.get(row.id) != row.revision:
-                    self._help_actions(queries, row)
+                self._help_actions(queries, row)
 
     def _help_actions(self, queries: Queries, row: ExecutionRow) -> None:
         """Have the delegates of an execution completed: also of an ended one, for they may still be due to give a sign
         of life. What waits for an executor of its own is cancelled: perhaps none is called so any more."""
         attempts = queries.attempts(row.id, size=1000).rows
         open_ones = [each for each in attempts if each.state not in COMPLETED_ATTEMPT]
-        if not open_ones:
+        if not open_ones and row.state in COMPLETED_EXECUTION and not row.active_count:
             self._over[row.id] = row.revision
         for attempt in open_ones:
             name = attempt_id(row.id, attempt.key)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import cache
 from operator import is_not
 from typing import Any
-from unittest.mock import MagicMock
 
 from tests.simulation.documents import SharedCompiling
 from tests.simulation.stepped import SteppedLoop, Timeline
@@ -22,7 +21,8 @@ from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.reading import read_here
 from dalsegno.engine import notifier, pulse, service
 from dalsegno.engine.batches import deferred
-from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
+from dalsegno.engine.batches.losses import StoreLost
+from dalsegno.engine.batches.results import Committed, Deferred, Failed
 from dalsegno.engine.batches.step_note import Mark
 from dalsegno.engine.desk import server
 from dalsegno.engine.pulse import Pulse
@@ -31,6 +31,7 @@ from dalsegno.expressions import pool_client
 from dalsegno.rpc import reading
 from dalsegno.store.stalls import NO_STALL, Stall
 from dalsegno.store.store import Queries, Store, StoreConflict, StoreUnreachable, Transaction
+from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
 
 LEASE_S = 6.0
 HEARTBEAT_S = 2.0
@@ -183,7 +184,7 @@ class _Wire:
     port = 0
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        self.grpc = MagicMock()  # services are registered there
+        self.grpc = None
 
     async def start(self) -> None:
         pass
@@ -197,6 +198,10 @@ class _Wire:
 
 _descriptions = cache(builtin_descriptions)
 _read = cache(read_here)
+
+
+def _register(servicer: object, server: None) -> None:
+    """Register nothing: links and people call the engine's parts themselves."""
 
 
 async def _nothing(*arguments: Any) -> None:
@@ -215,6 +220,8 @@ def engine_substitutes(pool: object, receivers: object) -> dict[tuple[Any, str],
     those who receive notices."""
     return {
         (service, "Server"): _Wire,
+        (engine_service_pb2_grpc, "add_EngineServiceServicer_to_server"): _register,
+        (executor_service_pb2_grpc, "add_ExecutorServiceServicer_to_server"): _register,
         **{(module, "POOL"): pool for module in (service, deferred, server)},
         (reading, "read_here"): _read,
         (notifier.Notifier, "_open_session"): lambda notifier: receivers,
@@ -419,18 +426,7 @@ class EngineLife:
     def bury(self) -> None:
         """End what is left of it, after the end of the simulation."""
         self.is_dead = self.store.is_dead = True
-        asyncio.events._set_running_loop(self.loop)
-        own: Any = self.loop
-        try:
-            for _ in range(3):
-                for task in asyncio.all_tasks(self.loop):
-                    task.cancel()
-                for _ in range(10):
-                    if own._ready:
-                        own._run_once()
-        finally:
-            asyncio.events._set_running_loop(None)
-            self.loop.close()
+        self.loop.bury()
 
 
 class _NoThread:

@@ -18,8 +18,9 @@ from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.engine.batches.cache import CompiledWorkflows, ExecutionCache
 from dalsegno.engine.batches.compiling import compile_row
 from dalsegno.engine.batches.conductor import Conductor
+from dalsegno.engine.batches.losses import StoreLost
 from dalsegno.engine.batches.outside import Lookups
-from dalsegno.engine.batches.results import Committed, Deferred, Failed, StoreLost
+from dalsegno.engine.batches.results import Committed, Deferred, Failed
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.dispatcher import Dispatcher

@@ -59,8 +59,8 @@ class People:
         """All requests. A copy may be carried out after another copy was refused: what it needs is there by then."""
         self._trials: set[str] = set()
         """The dry runs: each is answered anew each time."""
-        self._slips: set[str] = set()
-        """The requests with slips: one may be refused, and taken when it comes again and what it names is there."""
+        self._starting: set[str] = set()
+        """The requests that engines have answered by an execution: whoever comes later gets the same answer."""
         self.gives_deadlines = True
 
     def new_id(self) -> str:
@@ -74,7 +74,7 @@ class People:
             wrong: Any = type(right)()
             wrong.CopyFrom(right)
             slip(wrong, self._chance, list(self.started.values()))
-            self._slips.add(self._ask(**{name: wrong}))
+            self._ask(**{name: wrong})
         return self._ask(**write)
 
     def _ask(self, **write: Any) -> str:
@@ -117,6 +117,7 @@ class People:
     async def _serve(self, life: EngineLife, request_id: str, request: wire.SubmitRequest) -> None:
         """What the engine does for one call. Its answer may be lost."""
         context: Any = None
+        has_started = request_id in self._starting
         try:
             draw = self._chance.random()
             if draw < 0.01:
@@ -144,8 +145,13 @@ class People:
             return
         except Refusal as refusal:
             error = refusal
+            is_gone = isinstance(error, Deleted) and self._is_deleted(request_id)
+            if has_started and not is_gone:
+                self.wrong.append(f"{request_id} was answered, and then refused: {error}")
             self._network.timeline.later(self._network.delay_s(), lambda: self._refused(request_id, error))
             return
+        if self._execution_of(request_id, response):
+            self._starting.add(request_id)
         self._network.timeline.later(self._network.delay_s(), lambda: self._answered(request_id, response))
 
     def _refused(self, request_id: str, refusal: Refusal) -> None:
@@ -155,26 +161,42 @@ class People:
             if request.WhichOneof("write") == "delete_execution" and isinstance(refusal, Deleted | NotFound):
                 self.deleted.add(request.delete_execution.execution_id)  # the answer to the first try was lost
             self.refusals[name] = self.refusals.get(name, 0) + 1
-        if request_id in self.started and request_id not in self._slips:
-            self.wrong.append(f"{request_id} was answered, and then refused: {refusal}")
+
+    def _is_deleted(self, request_id: str) -> bool:
+        """Return whether somebody has asked to delete what a request has started."""
+        response = wire.SubmitResponse.FromString(self.answers.get(request_id, b""))
+        execution_id = self._execution_of(request_id, response)
+        return not execution_id or execution_id in self.to_delete
+
+    def _execution_of(self, request_id: str, response: wire.SubmitResponse) -> str:
+        """Return the execution that a request has started or forked; empty: none."""
+        kind = response.WhichOneof("answer")
+        if kind not in ("start_execution", "rerun_execution"):
+            return ""
+        inner: Any = getattr(response, kind)
+        is_new = self._requests[request_id].rerun_execution.execution_id != inner.execution.id
+        if kind == "start_execution" and not inner.created:  # it was there already
+            is_new = False
+        return str(inner.execution.id) if is_new and not inner.HasField("dry_run") else ""
 
     def _answered(self, request_id: str, response: wire.SubmitResponse) -> None:
         self.open.pop(request_id, None)
         request = self._requests[request_id]
         kind = response.WhichOneof("answer")
         text = response.SerializeToString(deterministic=True)
-        if kind in ("start_execution", "rerun_execution"):
-            inner: Any = getattr(response, kind)
-            is_new = request.rerun_execution.execution_id != inner.execution.id
-            if inner.execution.id and is_new and not inner.HasField("dry_run"):
-                self.started[request_id] = inner.execution.id
-                if kind == "start_execution" and inner.created:
-                    self.begun[request_id] = inner.execution.id
+        execution_id = self._execution_of(request_id, response)
+        if execution_id:
+            self.started[request_id] = execution_id
+            if kind == "start_execution":
+                self.begun[request_id] = execution_id
         if kind == "delete_execution" and not request.delete_execution.dry_run:
             self.deleted.add(request.delete_execution.execution_id)
         is_repeatable = kind != "heartbeat_action" and request_id not in self._trials
         if is_repeatable and self.answers.setdefault(request_id, text) != text:
             self.wrong.append(f"the answer to a repeated {kind} differs")
+        if not self.is_calm and self._chance.random() < self.repeats:  # it has forgotten the answer
+            self.open[request_id] = request
+            self._send(request_id)
 
     # What they ask for.
 

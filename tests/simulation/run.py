@@ -4,6 +4,7 @@ python -m tests.simulation.run                      the fixed seeds, and those o
 python -m tests.simulation.run --seed 17            one seed again, as it failed
 python -m tests.simulation.run --seeds 0:2000       many, with their sum
 python -m tests.simulation.run --minutes 20         seeds from today's on, for so long
+python -m tests.simulation.run --seeds 0:2000 --processes 2
 python -m tests.simulation.run --mutation NAME      with a planted fault: how many seeds find it
 python -m tests.simulation.run --seeds 0:50 --coverage
 """
@@ -21,9 +22,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from multiprocessing import get_context
 
 from tests.simulation.cluster import Outcome, Plan, simulate
 from tests.simulation.covered import Covered
+from tests.simulation.documents import COUNT, documents_of, random_document
 from tests.simulation.faults import COUNT_MAX, faults_of
 from tests.simulation.on_disk import on_disk
 from tests.simulation.planted import names, planted_run
@@ -37,6 +41,8 @@ CHANGES = frozenset(kind.__name__ for kind in _KINDS)
 FIXED = 400
 """How many seeds run each time."""
 OF_THE_DAY = 200
+AT_ONCE = 50
+"""How many seeds are given to each of several processes at once."""
 
 
 def seeds_of(day: datetime.date) -> range:
@@ -96,19 +102,33 @@ def line_of(outcome: Outcome, seconds: float) -> str:
     )
 
 
-def run_many(seeds: Iterable[int], tell: Callable[[str], None], plan: Plan | None = None) -> Sum:
-    """Run seeds, and tell of each one that fails how to see it again."""
+def _measured(plan: Plan) -> tuple[Outcome, float]:
+    """Run a seed, and return what has happened with the processor time."""
+    began = time.process_time()
+    outcome = simulate(plan)
+    return outcome, time.process_time() - began
+
+
+def run_many(seeds: Iterable[int], tell: Callable[[str], None], plan: Plan | None = None, processes: int = 1) -> Sum:
+    """Run seeds, in so many processes, and tell of each one that fails how to see it again."""
     total = Sum()
     gc.set_threshold(50_000, 50, 100)  # as an engine does (rpc/process.py)
-    for seed in seeds:
-        began = time.process_time()
-        outcome = simulate(replace(plan or Plan(0), seed=seed))
-        seconds = time.process_time() - began
+    for outcome, seconds in _outcomes((replace(plan or Plan(0), seed=seed) for seed in seeds), processes):
         total.add(outcome, seconds)
         tell(line_of(outcome, seconds))
         if outcome.wrong:
             tell(told_wrong(outcome))
     return total
+
+
+def _outcomes(plans: Iterator[Plan], processes: int) -> Iterator[tuple[Outcome, float]]:
+    """Run plans, and yield what comes of them in their order."""
+    if processes == 1:
+        yield from map(_measured, plans)
+        return
+    with get_context("fork").Pool(processes) as pool:
+        while some := list(islice(plans, AT_ONCE * processes)):
+            yield from pool.imap(_measured, some)
 
 
 def told_wrong(outcome: Outcome) -> str:
@@ -164,6 +184,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--mutation", choices=names(), help="plant this fault, in a copy of the services")
     parser.add_argument("--sqlite", action="store_true", help="on a SQLite file instead of the store in memory")
     parser.add_argument("--coverage", action="store_true", help="tell which lines of the engine were reached")
+    parser.add_argument("--processes", type=int, default=1, help="in so many processes")
     parser.add_argument("--quiet", action="store_true", help="tell only of seeds that fail, and the sum")
     return parser.parse_args()
 
@@ -190,6 +211,14 @@ def _run_one(arguments: argparse.Namespace) -> int:
     return 1
 
 
+def _prepare() -> None:
+    """Read what all seeds share, and have the collector of garbage pass it over."""
+    for number in range(COUNT):
+        documents_of(random_document(number))
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> int:
     """Run what the arguments say. Return 1 if a seed fails."""
     logging.disable(logging.CRITICAL)
@@ -212,8 +241,9 @@ def main() -> int:
         if not arguments.quiet or "FAILED" in line:
             print(line, flush=True)
 
+    _prepare()
     with Covered() if arguments.coverage else nullcontext() as covered:
-        total = run_many(seeds, tell, _plan(arguments, 0))
+        total = run_many(seeds, tell, _plan(arguments, 0), arguments.processes)
     print("\n".join(total.told()))
     if isinstance(covered, Covered):
         print("\n".join(covered.told()))

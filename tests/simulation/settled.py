@@ -117,14 +117,17 @@ class Settled:
             f"execution {each} was started, and is not there" for each in sorted(wanted - there - people.to_delete)
         )
         yield from (f"execution {each} was started by nobody" for each in sorted(roots - wanted - people.deleted))
-        if len(set(people.begun.values())) < len(people.begun):
-            yield "two requests have started the same execution"
+        for each, count in Counter(people.begun.values()).items():
+            if count > 1 and each not in people.deleted:
+                yield f"{count} requests have started execution {each}"
         yield from _doubled_children(rows)
         for name, count in record.begun.items():
-            if count > 1:
+            if count > 1 and parse_attempt_id(name)[0] not in people.deleted:
                 yield f"action execution {name}, which is not safe to run again, was begun {count} times"
         received, accepted = _by_execution(record.received), _by_execution(record.accepted)
         for row in rows:
+            if row.id in people.deleted:
+                continue  # it was started anew after it was deleted
             yield from self._faults_of(row, record, received[row.id], accepted[row.id])
 
     def _faults_of(

@@ -104,9 +104,17 @@ class SteppedLoop(asyncio.BaseEventLoop):
         self.set_exception_handler(self._note)
         self.errors: list[str] = []
         """What nobody has handled."""
+        self._tasks: list[asyncio.Task[Any]] = []
+        """All tasks that there ever were: the list of asyncio has those of all loops."""
 
     def time(self) -> float:
         return self._now_s()
+
+    def create_task(self, coro: Any, *, name: object = None, context: Any = None) -> asyncio.Task[Any]:
+        """See BaseEventLoop."""
+        task: asyncio.Task[Any] = super().create_task(coro, name=name, context=context)
+        self._tasks.append(task)
+        return task
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
@@ -135,20 +143,48 @@ class SteppedLoop(asyncio.BaseEventLoop):
         if own._ready:
             return self.time()
         while own._scheduled and own._scheduled[0]._cancelled:
-            own._scheduled[0]._scheduled = False
-            heapq.heappop(own._scheduled)
-            own._timer_cancelled_count -= 1
+            self._next_timer()
         return own._scheduled[0]._when if own._scheduled else None
 
     def turn(self) -> None:
-        """Do what is due, and what that makes due."""
+        """Do what is due, and what that makes due: as the loop itself would, without a selector and a wait."""
+        own: Any = self
+        now_s = self.time()
+        asyncio.events._set_running_loop(self)
+        try:
+            while True:
+                while own._scheduled and own._scheduled[0]._when <= now_s:
+                    own._ready.append(self._next_timer())
+                if not own._ready:
+                    return
+                for _ in range(len(own._ready)):  # what they add has its turn after them
+                    handle = own._ready.popleft()
+                    if not handle._cancelled:
+                        handle._run()
+        finally:
+            asyncio.events._set_running_loop(None)
+
+    def _next_timer(self) -> Any:
+        own: Any = self
+        timer = heapq.heappop(own._scheduled)
+        timer._scheduled = False
+        own._timer_cancelled_count -= timer._cancelled
+        return timer
+
+    def bury(self) -> None:
+        """End all tasks, and close."""
         own: Any = self
         asyncio.events._set_running_loop(self)
         try:
-            while (next_s := self.next_s) is not None and next_s <= self.time():
-                own._run_once()
+            for _ in range(3):
+                for task in self._tasks:
+                    task.cancel()
+                for _ in range(10):
+                    if own._ready:
+                        own._run_once()
         finally:
             asyncio.events._set_running_loop(None)
+            self.close()
 
 
 class _Random:
