@@ -10,6 +10,7 @@ from vulture import Vulture
 from vulture.core import Item
 
 from dalsegno.v1 import (
+    access_service_pb2,
     action_service_pb2,
     engine_service_pb2,
     environment_service_pb2,
@@ -49,6 +50,7 @@ FROM_OUTSIDE = [
 """Names by which libraries, other processes and people find what is ours."""
 
 CONTRACT: list[FileDescriptor] = [
+    access_service_pb2.DESCRIPTOR,
     action_service_pb2.DESCRIPTOR,
     engine_service_pb2.DESCRIPTOR,
     environment_service_pb2.DESCRIPTOR,

@@ -26,6 +26,8 @@ ASK_S = 1.0
 
 RECONNECT_S = 0.5
 
+_REFUSES = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
 WATCHERS_MAX = 10_000
 """When so many calls watch an execution or wait for one, further ones are refused."""
 
@@ -102,6 +104,7 @@ class Follower:
 
     async def follow(self, engine: Peer) -> None:
         """Take the hints of one engine, for ever. The end of a stream is the first sign that an engine has ended."""
+        refused = ""
         stub = engine_service_pb2_grpc.EngineServiceStub(engine.channel)
         while True:
             call = stub.Follow(engine_service_pb2.FollowRequest(), metadata=call_metadata())
@@ -109,6 +112,9 @@ class Follower:
                 async for response in call:
                     self._take(response.hints, engine)
             except grpc.aio.AioRpcError as error:
+                if error.code() in _REFUSES and error.details() != refused:
+                    refused = error.details() or ""
+                    _log.warning("the engine at %s does not take this api: %s", engine.address, refused)
                 _log.debug("no hints for now", extra={"code": error.code().name, "engine": engine.address})
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     engine.lost("it cannot be reached")

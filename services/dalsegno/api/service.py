@@ -7,6 +7,7 @@ import contextlib
 import logging
 from functools import partial
 
+from dalsegno.api.access import AccessTokens
 from dalsegno.api.actions import Actions
 from dalsegno.api.environments import Environments
 from dalsegno.api.executions import Executions
@@ -21,11 +22,14 @@ from dalsegno.definitions.document import forget_expressions
 from dalsegno.definitions.reading import MODULE as READING
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc.background import keep_running
+from dalsegno.rpc.guard import Guard
 from dalsegno.rpc.memory import give_back_now_and_then
+from dalsegno.rpc.options import Auth
 from dalsegno.rpc.peers import Peers
 from dalsegno.rpc.server import Server
 from dalsegno.store.store import Store
 from dalsegno.v1 import (
+    access_service_pb2_grpc,
     action_service_pb2_grpc,
     environment_service_pb2_grpc,
     execution_service_pb2_grpc,
@@ -41,6 +45,7 @@ SERVICES = (
     "dalsegno.v1.ActionService",
     "dalsegno.v1.EnvironmentService",
     "dalsegno.v1.SystemService",
+    "dalsegno.v1.AccessService",
 )
 UNHURRIED = ("/dalsegno.v1.ExecutionService/WaitExecution", "/dalsegno.v1.ActionService/WaitAction")
 READINESS_S = 0.5
@@ -54,9 +59,15 @@ class Api:
         self._reads = Reads(store, settings.readers)
         homes = Homes()
         self._follower = Follower(self._reads, homes)
-        self._engines = Peers("engine", settings.engines, self._follower.follow, settings.tls.calls)
+        self._engines = Peers("engine", settings.engines, self._follower.follow, settings.tls.calls, settings.token)
         writes = Writes(self._engines, homes)
-        self._server = Server(settings.listen, SERVICES, UNHURRIED, insecure=settings.insecure, tls=settings.tls.serves)
+        guard = Guard(self._reads.run, settings.service_names) if settings.auth == Auth.TOKENS else None
+        self._server = Server(
+            *(settings.listen, SERVICES, UNHURRIED),
+            insecure=settings.insecure,
+            tls=settings.tls.serves,
+            guard=guard,
+        )
         self._pool = Pool(0, modules=(READING,))
         executions = Executions(self._reads, writes, self._follower, self._pool, settings.progress_s)
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(executions, self._server.grpc)
@@ -69,6 +80,8 @@ class Api:
         system_service_pb2_grpc.add_SystemServiceServicer_to_server(
             System(self._reads, self._engines), self._server.grpc
         )
+        tokens = AccessTokens(self._reads, writes)
+        access_service_pb2_grpc.add_AccessServiceServicer_to_server(tokens, self._server.grpc)
         self._readiness: asyncio.Task[None] | None = None
         self._memory: asyncio.Task[None] | None = None
 

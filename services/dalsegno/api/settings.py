@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dalsegno.access.bearer import TokenFile
 from dalsegno.rpc.links import BOTH_OPTIONS, Links
-from dalsegno.rpc.options import INSECURE, Options
+from dalsegno.rpc.options import AUTH, INSECURE, SERVICE_NAMES, Auth, Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ class Settings:
     log_level: str = "info"
     tls: Links = field(default_factory=Links)
     """What it shows to others, whom it lets in, and whom it trusts; without files it speaks plain text."""
+    auth: str = Auth.OPEN
+    service_names: tuple[str, ...] = ()
+    """The names in certificates of services of ours, which may act for others."""
+    token: TokenFile | None = None
+    """The token that it shows to engines."""
     insecure: bool = False
     """Whether it may listen where other machines reach it, although it asks no client for a certificate."""
 
@@ -49,9 +55,13 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     parser.add("progress-s", float, "the longest time without a message on the stream of a watcher; at least 1")
     parser.add_tls(BOTH_OPTIONS)
+    parser.add_auth(AUTH)
+    parser.add_list("service-names", SERVICE_NAMES)
+    parser.add_token_file("the file of the token to show to engines, of the role service")
     parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)
+    found["token"] = parser.take_token(found)
     if not found["progress_s"] >= 1:
         parser.error("--progress-s must be at least 1")
     return Settings(**found)

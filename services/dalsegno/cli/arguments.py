@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from dalsegno.access.bearer import FILE_VARIABLE
 from dalsegno.cli.contexts import ContextOption
 from dalsegno.cli.exits import CommandError
 from dalsegno.cli.printing import PRINTING, Format
@@ -17,7 +18,7 @@ from dalsegno.cli.values import steps_of
 from dalsegno.rpc.links import CALLER_OPTIONS, variable_of
 
 _WITH_VALUE = {"--server", "-s", "--namespace", "-n", "--output", "-o", "--time", "--key", "-k", "--context"}
-_WITH_VALUE |= {f"--tls-{name}" for name in CALLER_OPTIONS}
+_WITH_VALUE |= {"--token-file"} | {f"--tls-{name}" for name in CALLER_OPTIONS}
 
 
 def move_options(program: object, words: Sequence[str]) -> list[str]:
@@ -94,6 +95,7 @@ def add_shared_options(program: object) -> None:
         if "server" in names:
             command.params += [
                 options["context"],
+                options["token_file"],
                 *(options[f"tls_{name.replace('-', '_')}"] for name in CALLER_OPTIONS),
             ]
 
@@ -113,6 +115,10 @@ def _take_key(value: str) -> None:
 
 def _take_time(value: str) -> None:
     PRINTING.time = check_time_style(value)
+
+
+def _take_token_file(value: str) -> None:
+    COMMAND.token_file = value
 
 
 def _take_tls(parameter: typer.CallbackParam, value: str) -> None:
@@ -162,6 +168,18 @@ def _options(
         ),
     ] = "",
     context: Annotated[str, ContextOption] = "",
+    token_file: Annotated[
+        str,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            envvar=FILE_VARIABLE,
+            callback=_take_token_file,
+            expose_value=False,
+            show_default=False,
+            help="The file of the token to show to a server that asks for one.",
+        ),
+    ] = "",
     tls_ca: Annotated[str, _tls_option("ca")] = "",
     tls_certificate: Annotated[str, _tls_option("certificate")] = "",
     tls_key: Annotated[str, _tls_option("key")] = "",

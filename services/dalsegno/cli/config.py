@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from dalsegno.access.bearer import FILE_VARIABLE
 from dalsegno.cli.completion import complete_context
 from dalsegno.cli.connection import DEFAULT_SERVER, check_address
 from dalsegno.cli.contexts import Config, Context, check_name, chosen_name, config_file, read_config, write_config
@@ -44,6 +45,7 @@ def set_context(
         server=server or old.server,
         namespace=old.namespace if namespace is None else namespace,
         **_typed_tls(),
+        **({"token_file": str(Path(COMMAND.token_file).absolute())} if _is_typed_token() else {}),
     )
     if len(config.contexts) == 1:
         config.current = name
@@ -85,13 +87,13 @@ def show() -> None:
     context = config.find(name).settings if name else {}
     told: dict[str, object] = {"file": str(config_file()), "context": name or "none"}
     tls = [(f"tls_{name.replace('-', '_')}", "") for name in CALLER_OPTIONS]
-    for setting, default in (("server", DEFAULT_SERVER), ("namespace", ""), *tls):
+    for setting, default in (("server", DEFAULT_SERVER), ("namespace", ""), *tls, ("token_file", "")):
         variable = f"DALSEGNO_{setting.upper()}"
         if value := os.environ.get(variable):
             told[setting] = f"{value}  (from {variable})"
         elif setting in context:
             told[setting] = f"{context[setting]}  (from the context)"
-        elif not setting.startswith("tls_"):
+        elif setting in ("server", "namespace"):
             told[setting] = f"{default or 'the default one'}  (the default)"
     print_fields(told)
 
@@ -108,6 +110,10 @@ def delete(name: Name) -> None:
     console().print_line(f"deleted {name}")
     if not config.current:
         print_note("no context is in use now: commands take the defaults")
+
+
+def _is_typed_token() -> bool:
+    return bool(COMMAND.token_file) and COMMAND.token_file != os.environ.get(FILE_VARIABLE)
 
 
 def _typed_tls() -> dict[str, str]:

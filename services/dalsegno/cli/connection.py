@@ -14,6 +14,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from dalsegno.access.bearer import BadToken, TokenFile, token_file
 from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.references import References, completed
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
@@ -23,6 +24,8 @@ from dalsegno.rpc.handshake import Explainer, explain
 from dalsegno.rpc.links import BadCredentials, links_of
 from dalsegno.rpc.peers import addresses_of
 from dalsegno.v1 import (
+    access_service_pb2,
+    access_service_pb2_grpc,
     action_service_pb2_grpc,
     environment_service_pb2_grpc,
     execution_service_pb2_grpc,
@@ -64,6 +67,7 @@ class Connection:
         self.executions = completed(executions, self.references)
         actions = action_service_pb2_grpc.ActionServiceStub(channel)
         self.actions = completed(actions, self.references)
+        self.access = access_service_pb2_grpc.AccessServiceStub(channel)
         self.environments = environment_service_pb2_grpc.EnvironmentServiceStub(channel)
 
 
@@ -83,15 +87,24 @@ def command_tls() -> ClientTls | None:
         raise CommandError(str(error)) from None
 
 
+def command_token() -> TokenFile | None:
+    """Return the token that the command shows to its server. Raises CommandError."""
+    try:
+        return token_file(COMMAND.token_file)
+    except BadToken as error:
+        raise CommandError(str(error)) from None
+
+
 @asynccontextmanager
 async def connect(address: str, *, is_private: bool = False) -> AsyncIterator[Connection]:
     """Yield a connection to the server at `address`, HOST:PORT."""
     check_address(address)
     COMMAND.address = address
     tls = None if is_private else command_tls()
+    token = None if is_private else command_token()
     COMMAND.explainer = Explainer(address, tls)
     several = len(await addresses_of(address)) > 1  # a single server answers reads also when it is not ready
-    async with open_channel(address, balanced=several, tls=tls) as channel:
+    async with open_channel(address, balanced=several, tls=tls, token=token) as channel:
         COMMAND.is_connected = lambda: channel.get_state() is grpc.ChannelConnectivity.READY
         yield Connection(address, channel, is_private=is_private)
 
@@ -133,6 +146,8 @@ async def ask(method: Unary[Q, A], request: Q, retry_s: float = 0.0) -> A:
 def _repeat_hint(request: object) -> str:
     """Return how to repeat a write that has no answer yet; empty for a read."""
     request_id = getattr(request, "request_id", "")
+    if isinstance(request, access_service_pb2.CreateTokenRequest):  # another call makes another token
+        return ""
     if not request_id or getattr(request, "dry_run", False):
         return ""
     return f"it is not known whether this was done; it is done once if you repeat it with --request-id {request_id}"

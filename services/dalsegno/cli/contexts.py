@@ -35,6 +35,7 @@ class Context:
     tls_certificate: str = ""
     tls_key: str = ""
     tls_server_name: str = ""
+    token_file: str = ""
 
     @property
     def settings(self) -> dict[str, str]:

@@ -71,7 +71,7 @@ def delete(
     call(server, remove)
 
 
-def read_age(text: str) -> Duration:
+def read_age(text: str, option: str = "--older-than") -> Duration:
     """Return the duration of an age such as 1d12h. Raises CommandError.
 
     >>> read_age("1d12h").seconds
@@ -79,7 +79,7 @@ def read_age(text: str) -> Duration:
     """
     parts = re.findall(r"([0-9]{1,9})([smhdw])", text)
     if not parts or "".join(count + unit for count, unit in parts) != text:
-        raise CommandError(f"--older-than {text}: not an age", "for instance --older-than 30d, or 1d12h")
+        raise CommandError(f"{option} {text}: not an age", f"for instance {option} 30d, or 1d12h")
     return Duration(seconds=sum(int(count) * _UNITS_S[unit] for count, unit in parts))
 
 

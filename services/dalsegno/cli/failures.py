@@ -75,6 +75,7 @@ _SERVERS_FAULT = {
 _ADVICE = {
     grpc.StatusCode.UNAVAILABLE: "start a server with `dalsegno serve`, or name another than {server} with --server",
     grpc.StatusCode.DEADLINE_EXCEEDED: "the server at {server} did not answer in time; ask again",
+    grpc.StatusCode.UNAUTHENTICATED: "name the file of your token with --token-file, or in DALSEGNO_TOKEN_FILE",
     grpc.StatusCode.ABORTED: "it has changed meanwhile; read it again, then decide",
     grpc.StatusCode.UNIMPLEMENTED: "the server at {server} does not have this; is it an older version?",
     grpc.StatusCode.FAILED_PRECONDITION: "check its state with `dalsegno show` and `dalsegno tasks`",

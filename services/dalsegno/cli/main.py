@@ -27,6 +27,7 @@ from dalsegno.cli import (
     rerun,
     run,
     serve,
+    tokens,
     workflows,
 )
 from dalsegno.cli.arguments import add_shared_options, check_words, find_form, move_options
@@ -94,6 +95,7 @@ app.add_typer(environments.app, name="environment")
 app.add_typer(examples.app, name="examples")
 app.add_typer(config.app, name="config")
 app.add_typer(certs.app, name="certs")
+app.add_typer(tokens.app, name="token")
 
 
 def main() -> None:

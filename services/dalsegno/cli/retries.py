@@ -44,6 +44,8 @@ class CommandState:
     """Says why there is none, as far as TLS is the cause."""
     tls: dict[str, str] = field(default_factory=dict)
     """The values of its options `--tls-...`, by their names without that."""
+    token_file: str = ""
+    """The file of the token that it shows."""
     namespace: str = ""
     """The namespace from the environment variable or the context; "" for all."""
     exit_hint: str = ""
@@ -51,7 +53,7 @@ class CommandState:
 
     def reset(self) -> None:
         """Reset all fields."""
-        self.address = self.namespace = self.exit_hint = ""
+        self.address = self.token_file = self.namespace = self.exit_hint = ""
         self.is_connected, self.explainer, self.tls = lambda: True, None, {}
 
 

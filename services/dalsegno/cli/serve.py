@@ -27,7 +27,7 @@ from dalsegno.cli.serving import (
 from dalsegno.cli.supervisor import Supervisor, is_free
 from dalsegno.outgoing.reach import OPTION, VARIABLE
 from dalsegno.rpc.links import BOTH_OPTIONS, variable_of
-from dalsegno.rpc.options import DATABASE_URL, warning_of
+from dalsegno.rpc.options import AUTH_VARIABLE, DATABASE_URL, Auth, warning_of
 
 ENGINE = "127.0.0.1:7701"
 GATEWAY = "127.0.0.1:7702"
@@ -102,7 +102,7 @@ Insecure = Annotated[
     typer.Option(
         "--insecure",
         envvar="DALSEGNO_INSECURE",
-        help="Accept connections from other machines, without TLS or without certificates of clients.",
+        help="Accept connections from other machines, without TLS, or without certificates or tokens.",
     ),
 ]
 Allow = Annotated[
@@ -147,6 +147,14 @@ def serve(
     client_certificate: Annotated[str, _tls("client-certificate")] = "",
     client_key: Annotated[str, _tls("client-key")] = "",
     server_name: Annotated[str, _tls("server-name", "NAME")] = "",
+    auth: Annotated[
+        Auth,
+        typer.Option(
+            "--auth",
+            envvar=AUTH_VARIABLE,
+            help="tokens: serve only callers with a token; that of an admin is in the data folder.",
+        ),
+    ] = Auth.OPEN,
     insecure: Insecure = False,
     allow: Allow = None,
     private_networks: PrivateNetworks = "",
@@ -167,6 +175,7 @@ def serve(
         public_url=public_url,
         logs=not verbose,
         links=plan_links(tls),
+        asks_tokens=auth is Auth.TOKENS,
         insecure=insecure,
         allow=allow or (),
         private_networks=private_networks,
@@ -217,7 +226,11 @@ def _introduce(config: ServerConfig, supervisor: Supervisor) -> None:
     if config.gateway:
         told = f"{config.links.gateway_scheme}, for curl, browsers and webhooks"
         out.print(f"gateway   {config.gateway:21}  pid {pids['gateway']:<7}  {told}", markup=False)
-    out.print(f"links     {config.links.told}", markup=False)
+    speech = "TLS" if config.links.own.serves is not None else "plain text"
+    links = config.links.told if config.tokens.admin is None else f"{speech}, callers with tokens only"
+    out.print(f"links     {links}", markup=False)
+    if config.tokens.admin is not None:
+        out.print(f"tokens    needed; yours: --token-file {config.tokens.admin}", markup=False)
     out.print(f"data      {config.data}", markup=False)
     if config.logs is not None:
         out.print(f"logs      {config.logs}", markup=False)

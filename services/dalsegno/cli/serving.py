@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from dalsegno.cli.connection import command_tls, is_serving, wait_until_serving
 from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.service_links import ServiceLinks
+from dalsegno.cli.service_tokens import ServiceTokens, without_tokens
 from dalsegno.cli.supervisor import Service, Supervisor, choose_address
 from dalsegno.outgoing.reach import EVERYTHING
 from dalsegno.outgoing.reach import OPTION as REACH_OPTION
@@ -55,8 +56,10 @@ class ServerConfig:
     """The folder of the services' logs; None: the standard error of this process."""
     links: ServiceLinks = field(default_factory=ServiceLinks)
     """How its services speak with each other and with clients."""
+    tokens: ServiceTokens = field(default_factory=ServiceTokens)
+    """The tokens of its services, if it asks for tokens."""
     insecure: bool = False
-    """Whether it may accept connections from other machines that show no certificates."""
+    """Whether it may accept connections from other machines that show neither certificates nor tokens."""
     allow: tuple[str, ...] = ()
     """The actions that are off by default and that its executor runs."""
     private_networks: str = ""
@@ -94,7 +97,7 @@ class ServerConfig:
     def _service(self, name: str, *arguments: str) -> Service:
         log = self.logs / f"{name}.log" if self.logs is not None else None
         # The list of processes shows options to every user, and executors run actions of others.
-        environment = self.links.environment(name, os.environ)
+        environment = without_tokens(self.links.environment(name, os.environ)) | self.tokens.environment(name)
         environment.pop(DATABASE_URL, None)
         if name in _STORED:
             environment[DATABASE_URL] = self.database
@@ -113,6 +116,7 @@ def plan_server(
     public_url: str = "",
     logs: bool = True,
     links: ServiceLinks | None = None,
+    asks_tokens: bool = False,
     insecure: bool = False,
     allow: Sequence[str] = (),
     private_networks: str = "",
@@ -126,9 +130,11 @@ def plan_server(
     gateway = choose_address(gateway, "--gateway-listen") if gateway else ""
     links = links or ServiceLinks()
     for address, option in ((listen, "--listen"), (engine, "--engine-listen")):
-        _check_reach(address, option, exposure(links.own.serves), insecure, report)
+        _check_reach(address, option, exposure(links.own.serves, asks_tokens=asks_tokens), insecure, report)
     if gateway:
-        _check_reach(gateway, "--gateway-listen", exposure(links.gateway.serves), insecure, report)
+        _check_reach(
+            gateway, "--gateway-listen", exposure(links.gateway.serves, asks_tokens=asks_tokens), insecure, report
+        )
     try:
         data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         _close_to_others(data, report)
@@ -148,6 +154,7 @@ def plan_server(
         slots=slots,
         logs=folder if logs else None,
         links=links,
+        tokens=ServiceTokens(data / "tokens" if asks_tokens else None),
         insecure=insecure,
         allow=tuple(allow),
         private_networks=private_networks,
@@ -169,7 +176,7 @@ def _close_to_others(folder: Path, report: Callable[[str], None]) -> None:
 
 def _check_reach(address: str, option: str, told: str, insecure: bool, report: Callable[[str], None]) -> None:
     """Raise CommandError for an address that other machines can reach, unless `insecure`; then report it. `told` says
-    what they may do there; empty: they need certificates."""
+    what they may do there; empty: they need certificates or tokens."""
     if not told or is_local(address):
         return
     if not insecure:
@@ -192,6 +199,7 @@ def default_data() -> Path:
 @asynccontextmanager
 async def running(config: ServerConfig, report: Callable[[str], None]) -> AsyncIterator[Supervisor]:
     """Run the services: ready when the block begins, stopped when it ends. Raises CommandError."""
+    config.tokens.make(config.database)
     supervisor = Supervisor(config.services(), report)
     supervisor.start()
     try:

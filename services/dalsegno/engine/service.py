@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import forget_expressions
@@ -37,11 +39,14 @@ from dalsegno.expressions.compile import warm_up
 from dalsegno.expressions.pool_client import POOL
 from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.channel import MESSAGE_BYTES
+from dalsegno.rpc.guard import Guard
 from dalsegno.rpc.memory import give_back_now_and_then
+from dalsegno.rpc.options import Auth
 from dalsegno.rpc.server import Server
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY
-from dalsegno.store.store import Store, StoreUnreachable
+from dalsegno.store.store import Queries, Store, StoreUnreachable
 from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
+from dalsegno.workflow.refusals import Unavailable
 
 TICK_S = 1.0
 LOOK_S = 0.25
@@ -108,8 +113,13 @@ class Engine:
         self._executors = Executors(self.conductor, self._dispatcher, settings, self.id, self._board, self.number)
         self._front = EngineServer(self.conductor, self._feed, callbacks)
         self.conductor.on_commit.append(self._committed)
+        guard = Guard(self._read, settings.service_names) if settings.auth == Auth.TOKENS else None
         self._server = Server(
-            settings.listen, SERVICES, insecure=settings.insecure, tls=settings.tls.serves, roomy=ROOMY
+            *(settings.listen, SERVICES),
+            insecure=settings.insecure,
+            tls=settings.tls.serves,
+            roomy=ROOMY,
+            guard=guard,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._dropped = False
@@ -160,6 +170,18 @@ class Engine:
             not self.conductor.readiness.stall
         ):  # else this would wait as long as the store does: others find that it is silent
             await asyncio.to_thread(self._end_pulse)
+
+    async def _read(self, read: Callable[[Queries], Any]) -> Any:
+        """Read the store for the guard. Raises Unavailable."""
+
+        def read_here() -> Any:
+            with self._store.read() as queries:
+                return read(queries)
+
+        try:
+            return await asyncio.to_thread(read_here)
+        except StoreUnreachable:
+            raise Unavailable("the store cannot be read at present") from None
 
     def _begin_pulse(self, loop: asyncio.AbstractEventLoop) -> None:
         """Show the other engines that this one lives, and end those that do not."""

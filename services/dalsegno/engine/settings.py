@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from dalsegno.outgoing.reach import NOWHERE, Reach
 from dalsegno.rpc.links import SERVER_OPTIONS, Links
-from dalsegno.rpc.options import INSECURE, Options
+from dalsegno.rpc.options import AUTH, INSECURE, SERVICE_NAMES, Auth, Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,9 @@ class Settings:
     """The addresses that notices may reach beside public ones."""
     tls: Links = field(default_factory=Links)
     """What it shows to others, and whom it lets in; without files it speaks plain text."""
+    auth: str = Auth.OPEN
+    service_names: tuple[str, ...] = ()
+    """The names in certificates of services of ours, which may act for others."""
     insecure: bool = False
     """Whether it may listen on addresses that other machines reach, though it asks no client for a certificate."""
 
@@ -62,6 +65,8 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_networks("where receivers of notices may be")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     parser.add_tls(SERVER_OPTIONS)
+    parser.add_auth(AUTH)
+    parser.add_list("service-names", SERVICE_NAMES)
     parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)

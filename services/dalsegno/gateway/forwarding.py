@@ -26,6 +26,7 @@ from dalsegno.gateway.metadata import accepts_gzip, add_to, metadata_of
 from dalsegno.rpc.channel import REQUEST_ID_KEY
 from dalsegno.rpc.peers import Balanced, Peers
 from dalsegno.v1 import (
+    access_service_pb2,
     action_service_pb2,
     environment_service_pb2,
     execution_service_pb2,
@@ -41,6 +42,7 @@ PUBLIC = tuple(
         action_service_pb2,
         environment_service_pb2,
         system_service_pb2,
+        access_service_pb2,
     )
     for service in cast(Iterable[ServiceDescriptor], file.DESCRIPTOR.services_by_name.values())
 )

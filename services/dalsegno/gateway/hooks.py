@@ -18,6 +18,7 @@ from connectrpc.code import Code
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from dalsegno.access.bearer import KEY as TOKEN_KEY
 from dalsegno.gateway.bodies import Body, kind_of, progress_of, read_body
 from dalsegno.gateway.calls import CallFailed, Calls
 from dalsegno.gateway.draining import Receive
@@ -41,6 +42,7 @@ _OUTCOMES = {
 _STATUS = {
     Code.NOT_FOUND: 404,
     Code.PERMISSION_DENIED: 403,
+    Code.UNAUTHENTICATED: 401,
     Code.FAILED_PRECONDITION: 409,
     Code.ABORTED: 409,
     Code.ALREADY_EXISTS: 409,
@@ -90,6 +92,8 @@ class Hooks:
                     (REQUEST_ID_KEY, call.request_id),
                     (ACTOR_KEY, headers.get(ACTOR_KEY) or ACTOR),
                 ]
+                if hook.alias and TOKEN_KEY in headers:  # beside a task token none is needed, and it may be that one
+                    metadata.append((TOKEN_KEY, headers[TOKEN_KEY]))
                 with self._calls.opened(getattr(self._stub, method), request, metadata) as upstream:
                     answer = await upstream
         except CallFailed as failed:

@@ -16,6 +16,7 @@ from dalsegno.gateway.application import Application
 from dalsegno.gateway.calls import Calls
 from dalsegno.gateway.settings import Settings
 from dalsegno.rpc.links import BadCredentials
+from dalsegno.rpc.options import Auth
 from dalsegno.rpc.peers import Peers
 from dalsegno.rpc.server import CannotListen, check_reach
 
@@ -103,7 +104,8 @@ def _listen(settings: Settings) -> socket.socket:
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not port.isdigit():
         raise CannotListen(f"cannot listen on {settings.listen}: it is not of the form host:port")
-    check_reach(settings.listen, settings.tls.serves, insecure=settings.insecure)
+    asks_tokens = settings.auth == Auth.TOKENS
+    check_reach(settings.listen, settings.tls.serves, insecure=settings.insecure, asks_tokens=asks_tokens)
     try:
         found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, _, _, address = found[0]

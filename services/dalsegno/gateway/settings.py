@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dalsegno.rpc.links import BOTH_OPTIONS, Links
-from dalsegno.rpc.options import INSECURE, Options
+from dalsegno.rpc.options import INSECURE, Auth, Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Settings:
     grace_s: float = 5.0
     """The time that calls have to end when the gateway stops."""
     log_level: str = "info"
+    auth: str = Auth.OPEN
+    """Whether the apis ask its callers for tokens."""
     insecure: bool = False
     """Whether it may listen where other machines reach it, although it asks no client for a certificate."""
 
@@ -44,6 +46,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("metrics-port", int, "the port of the metrics for Prometheus; 0: none")
     parser.add("grace-s", float, "the time that calls have to end when the gateway stops")
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
+    parser.add_auth("tokens: the apis ask callers for tokens, which it passes on; open: they do not")
     parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)

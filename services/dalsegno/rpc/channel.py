@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from dalsegno.access.bearer import TokenFile
+from dalsegno.rpc.authorized import AuthorizedChannel
 from dalsegno.rpc.logs import request_id
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ REASON_KEY = "dalsegno-reason-bin"
 """The metadata with which a server says, beside its health, why it is not ready."""
 
 ACTOR_KEY = "x-dalsegno-actor"
-"""The metadata with the name of the caller. It is not verified: certificates say which programs call, not for whom."""
+"""The metadata with the name of the caller. Servers that ask for tokens take it from our own services only."""
 
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.primary_user_agent", f"{USER_AGENT}1"),
@@ -62,13 +64,23 @@ _BALANCED: list[tuple[str, int | str]] = [
 
 
 def open_channel(
-    address: str, *, balanced: bool = False, tls: ClientTls | None = None, name: str = ""
+    address: str,
+    *,
+    balanced: bool = False,
+    tls: ClientTls | None = None,
+    name: str = "",
+    token: TokenFile | None = None,
 ) -> grpc.aio.Channel:
     """Return a channel to `host:port` or `unix:/path`. It connects at its first use, and reconnects by itself.
 
     `balanced`: the name has several addresses, with a server at each. With `tls` the certificate of the server must
-    have the host of the address, or `name` if that is given. Without, it speaks plain text.
+    have the host of the address, or `name` if that is given. Without, it speaks plain text. Its calls show the `token`.
     """
+    channel = _open(address, balanced, tls, name)
+    return channel if token is None else AuthorizedChannel(channel, token)
+
+
+def _open(address: str, balanced: bool, tls: ClientTls | None, name: str) -> grpc.aio.Channel:
     options = _OPTIONS + _BALANCED if balanced else _OPTIONS
     if tls is None:
         return grpc.aio.insecure_channel(address, options=options)

@@ -49,6 +49,7 @@ CODES: dict[type[BaseException], grpc.StatusCode] = {
     refusals.NoSuchMethod: grpc.StatusCode.UNIMPLEMENTED,
     refusals.TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     refusals.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    refusals.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     refusals.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     refusals.Unavailable: grpc.StatusCode.UNAVAILABLE,
     asyncio.TimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -1,8 +1,8 @@
 """The one interceptor of every server: request id, limits, deadline, log line, metrics, errors, the end of streams.
 
-    call ──▶ too large? ──▶ request id ──▶ fields? ──▶ deadline ──▶ servicer
-                                             │ raises                  │ raises
-    status with details ◀── errors.status_of ┴─────────────────────────┘   one log line and one count per call
+    call ──▶ too large? ──▶ request id ──▶ who? ──▶ fields? ──▶ may it? ──▶ deadline ──▶ servicer
+                                             │ raises                                      │ raises
+    status with details ◀── errors.status_of ┴─────────────────────────────────────────────┘   one log line and count
 
 Servicers are `async def` or async generators, read a request stream with `async for`, and raise refusals; they never
 need `context.abort`. rpc/field_checks.py checks single requests; the servicer of a stream checks what it receives.
@@ -21,12 +21,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 from prometheus_client import Counter, Gauge, Histogram
 
+from dalsegno.access.callers import ANYBODY, Caller, current
+from dalsegno.access.permissions import is_audited
 from dalsegno.rpc import errors, field_checks, logs
 from dalsegno.rpc.channel import MESSAGE_BYTES, REQUEST_ID_KEY, USER_AGENT
 from dalsegno.rpc.metrics import CALL_SECONDS, CALLS, CALLS_OPEN
@@ -34,12 +36,15 @@ from dalsegno.workflow.refusals import InvalidRequest, NoSuchMethod, PermissionD
 
 if TYPE_CHECKING:
     from dalsegno.rpc.credentials import ServerTls
+    from dalsegno.rpc.guard import Guard
 
 UNARY_DEADLINE_S = 30.0
 """The deadline of a unary call whose caller sets none."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _logger = logging.getLogger("dalsegno.rpc")
+_audit = logging.getLogger("dalsegno.audit")
+_REFUSED = (grpc.StatusCode.UNAUTHENTICATED.name, grpc.StatusCode.PERMISSION_DENIED.name)
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -60,6 +65,9 @@ class ServedCall:
     ours: bool
     began_s: float
     execution: str = ""
+    is_guarded: bool = False
+    """Whether the server asks who calls."""
+    caller: Caller = ANYBODY
 
     def note(self, request: Any) -> None:
         """Store what the log line names of the request. Raises TooLarge and InvalidRequest for an invalid one."""
@@ -70,33 +78,41 @@ class ServedCall:
             raise InvalidRequest(wrong)
 
 
-class _OpenStream:
-    """The state of an open stream."""
+class _OpenCall:
+    """The state of an open stream, or of another call that may take long."""
 
-    __slots__ = ("ends_itself", "is_sending")
+    __slots__ = ("call", "ending", "ends_itself", "is_sending")
 
-    def __init__(self, ends_itself: bool) -> None:
+    def __init__(self, call: ServedCall, ends_itself: bool) -> None:
+        self.call = call
         self.ends_itself = ends_itself
         """Whether it ends by itself when the server stops, as two-way streams do."""
+        self.ending: Refusal | None = None
+        """Why the server ends it before its time."""
         self.is_sending = False
         """Whether grpc sends a message of it, so that its servicer does not run."""
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every call. `unhurried` names unary methods (`/package.Service/Method`) without a default deadline, `roomy`
-    the methods that accept larger messages, with their maximum size; `tls` which clients may call."""
+    the methods that accept larger messages, with their maximum size; `tls` which clients may call; `guard` asks who
+    calls, and whether it may."""
 
     def __init__(
         self,
         unhurried: frozenset[str] = frozenset(),
         roomy: Mapping[str, int] | None = None,
         tls: ServerTls | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = guard
         self._unhurried = unhurried
         self._roomy = roomy or {}
         self._admits = tls if tls is not None and tls.client_names else None
-        self._streams: dict[asyncio.Task[Any], _OpenStream] = {}
+        self._streams: dict[asyncio.Task[Any], _OpenCall] = {}
         """The open streams."""
+        self._waits: dict[asyncio.Task[Any], _OpenCall] = {}
+        """The open calls without a default deadline."""
         self._stopping = False
         self._wrapped: dict[str, tuple[Any, Any]] = {}
         """By method: the handler of grpc, and our wrapper, made once."""
@@ -134,18 +150,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def answer(request: Any, context: Context) -> Any:
             call = begin(method, context)
+            waiting = None if has_deadline else self._note_wait(call)
             try:
-                self._check_client(context)
-                request = _readable(request) if reads_stream else request
-                call.note(request)
+                request = await self._admit(call, request, context, reads_stream)
                 if has_deadline and context.time_remaining() is None:
                     async with asyncio.timeout(UNARY_DEADLINE_S):
                         response = await inner(request, context)
                 else:
                     response = await inner(request, context)
             except BaseException as error:
-                await finish_badly(call, context, error)
+                await finish_badly(call, context, (waiting and waiting.ending) or error)
                 raise
+            finally:
+                if waiting is not None:
+                    self._waits.pop(cast("asyncio.Task[Any]", asyncio.current_task()), None)
             finish(call, "OK")
             return response
 
@@ -156,13 +174,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call = begin(method, context)
             task = asyncio.current_task()
             assert task is not None
-            open_stream = self._streams[task] = _OpenStream(reads_stream)
+            open_stream = self._streams[task] = _OpenCall(call, reads_stream)
             try:
                 if self._stopping:
                     raise Unavailable("the server is stopping")
-                self._check_client(context)
-                request = _readable(request) if reads_stream else request
-                call.note(request)
+                request = await self._admit(call, request, context, reads_stream)
                 answers = inner(request, context)
                 if inspect.isawaitable(answers):  # this servicer writes to the context itself
                     await answers
@@ -172,6 +188,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                             open_stream.is_sending = True
                             yield response
                             open_stream.is_sending = False
+                            if open_stream.ending is not None:
+                                raise open_stream.ending
                             if self._stopping and not reads_stream:
                                 raise Unavailable("the server is stopping")
             except GeneratorExit:  # grpc closes the generator after the client has left
@@ -179,7 +197,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 raise
             except asyncio.CancelledError as error:
                 told = Unavailable("the server is stopping") if self._stopping else error
-                await finish_badly(call, context, told)
+                await finish_badly(call, context, open_stream.ending or told)
                 raise
             except BaseException as error:
                 await finish_badly(call, context, error)
@@ -190,6 +208,42 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._streams.pop(task, None)
 
         return stream
+
+    async def _admit(self, call: ServedCall, request: Any, context: Context, reads_stream: bool) -> Any:
+        """Return the request, as the servicer gets it. Raises what is wrong with the call."""
+        self._check_client(context)
+        if self._guard is None:
+            request = _readable(request) if reads_stream else request
+            call.note(request)
+            return request
+        call.is_guarded = True
+        message = request if isinstance(request, Message) and not reads_stream else None
+        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        names = _names_of(context) if self._guard.service_names else ()
+        call.caller = await self._guard.identify(call.method, message, metadata, names)
+        current.set(call.caller)
+        request = _readable(request) if reads_stream else request
+        call.note(request)
+        await self._guard.permit(call.caller, call.method, message)
+        return request
+
+    def _note_wait(self, call: ServedCall) -> _OpenCall:
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        waiting = self._waits[task] = _OpenCall(call, ends_itself=False)
+        return waiting
+
+    def end_refused(self) -> None:
+        """End the open calls whose callers are not valid any more."""
+        if self._guard is None:
+            return
+        for task, open_call in [*self._streams.items(), *self._waits.items()]:
+            try:
+                self._guard.check(open_call.call.caller)
+            except Refusal as refusal:
+                # One that is sending ends after that, at the latest when this is called again: see end_streams.
+                if open_call.ending is not None or not open_call.is_sending:
+                    task.cancel()
+                open_call.ending = refusal
 
     def _check_client(self, context: Context) -> None:
         """Raise PermissionDenied if the certificate of the client has none of the names that are let in."""
@@ -293,6 +347,10 @@ def finish(call: ServedCall, code: str, error: BaseException | None = None, mess
     _ended_calls(service, method, code).inc()
     _call_seconds(service, method).observe(took_s)
     fault = error if code == "INTERNAL" else None
+    caller = call.caller
+    if call.is_guarded and (code in _REFUSED or is_audited(call.method)):
+        told = {"caller": caller.name, "token": caller.token_id, "code": code, "execution": call.execution}
+        _audit.info(f"{service}/{method}", extra={**told, "request_id": call.request_id, "error": message})
     _logger.log(
         logging.ERROR if fault is not None else logging.INFO,
         f"{service}/{method}",
@@ -302,6 +360,7 @@ def finish(call: ServedCall, code: str, error: BaseException | None = None, mess
             "ms": round(took_s * 1000, 2),
             "request_id": call.request_id,
             "execution": call.execution,
+            "caller": caller.name,
             "error": message,
         },
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from dalsegno.access.bearer import FILE_VARIABLE, BadToken, TokenFile, token_file
 from dalsegno.outgoing.reach import EVERYTHING, OPTION, VARIABLE, Reach, read_reach
 from dalsegno.rpc.links import BadCredentials, Links, links_of, variable_of
 
@@ -15,7 +17,22 @@ DATABASE_URL = "DALSEGNO_DATABASE_URL"
 """The environment variable with the URL of the store."""
 
 
-INSECURE = "listen where other machines reach it, without TLS or without certificates of clients"
+AUTH_VARIABLE = "DALSEGNO_AUTH"
+
+
+class Auth(StrEnum):
+    """Whom a server serves."""
+
+    OPEN = "open"
+    """Everybody who reaches it."""
+    TOKENS = "tokens"
+    """Those who show a token, and our own services by certificates."""
+
+
+AUTH = "tokens: serve only those who show a token with the role that their call needs; open: everybody who reaches it"
+SERVICE_NAMES = "names, one of which the certificate of another service of ours has, which may then act for others"
+
+INSECURE = "listen where other machines reach it, without TLS, or without certificates or tokens of clients"
 
 
 class Options(argparse.ArgumentParser):
@@ -65,6 +82,27 @@ class Options(argparse.ArgumentParser):
             self.error(f"{VARIABLE}: {error}")
         told = f"{told} beside public addresses: networks or addresses, separated by commas, or {EVERYTHING}"
         self.add_argument(OPTION, type=_reach_of, default=value, metavar="NETWORKS", help=told)
+
+    def add_auth(self, told: str) -> None:
+        """Add the option that says whom it serves; its variable is the same for all services."""
+        value = self._environment.get(AUTH_VARIABLE, "") or Auth.OPEN.value
+        if value not in set(Auth):
+            self.error(f"{AUTH_VARIABLE}={value!r} is none of {', '.join(Auth)}")
+        self.add_argument("--auth", type=str, choices=[each.value for each in Auth], default=value, help=told)
+
+    def add_token_file(self, told: str) -> None:
+        """Add the option with the file of the program's own token. A variable of this service counts before the one of
+        all programs, also if it is empty."""
+        value = self._environment.get(f"{self._prefix}TOKEN_FILE", self._environment.get(FILE_VARIABLE, ""))
+        self.add_argument("--token-file", default=value, metavar="FILE", help=told)
+
+    def take_token(self, found: dict[str, Any]) -> TokenFile | None:
+        """Return the token in the file of `--token-file`, taken out of what was found. Ends the program if it cannot be
+        used."""
+        try:
+            return token_file(found.pop("token_file"))
+        except BadToken as error:
+            self.error(str(error))
 
     def add_flag(self, name: str, told: str, variable: str) -> None:
         """Add a flag; its variable sets it with 1, true or yes."""

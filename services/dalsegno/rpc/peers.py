@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from dalsegno.access.bearer import TokenFile
 from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.channel import REASON_KEY, open_channel
 from dalsegno.rpc.handshake import Explainer
@@ -63,10 +64,12 @@ class Standing(IntEnum):
 class Peer:
     """One server, with a channel to it."""
 
-    def __init__(self, address: str, moved: Callable[[], None], tls: ClientTls | None, name: str) -> None:
-        """With `tls` its certificate must have `name`, the host that was looked up."""
+    def __init__(
+        self, address: str, moved: Callable[[], None], tls: ClientTls | None, name: str, token: TokenFile | None
+    ) -> None:
+        """With `tls` its certificate must have `name`, the host that was looked up. Calls show the `token`."""
         self.address = address
-        self.channel = open_channel(address, tls=tls, name=name)
+        self.channel = open_channel(address, tls=tls, name=name, token=token)
         self._explainer = Explainer(address, tls, name)
         self.standing = Standing.AWAY
         self.told = ""
@@ -146,14 +149,21 @@ class Peers:
     """All servers of one kind. Use it within one event loop."""
 
     def __init__(
-        self, kind: str, addresses: Iterable[str], beside: Beside | None = None, tls: ClientTls | None = None
+        self,
+        kind: str,
+        addresses: Iterable[str],
+        beside: Beside | None = None,
+        tls: ClientTls | None = None,
+        token: TokenFile | None = None,
     ) -> None:
         """`kind` is the word for one of them in logs. `beside` runs for each peer as long as it is among them. With
-        `tls` they are called by TLS, and their certificates must have the host of the address that is given here."""
+        `tls` they are called by TLS, and their certificates must have the host of the address that is given here. Calls
+        show the `token` of this process."""
         self._kind = kind
         self._addresses = tuple(addresses)
         self._beside = beside
         self._tls = tls
+        self._token = token
         self._peers: dict[str, Peer] = {}
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         self._looking_up: asyncio.Task[None] | None = None
@@ -258,7 +268,7 @@ class Peers:
 
     def _add(self, address: str, name: str) -> None:
         expected = self._tls.name_for(name) if self._tls is not None else ""
-        peer = self._peers[address] = Peer(address, self._note_move, self._tls, expected)
+        peer = self._peers[address] = Peer(address, self._note_move, self._tls, expected, self._token)
         named = f"the {self._kind} at {address}"
         self._tasks[address] = [keep_running(peer.keep_asking, f"asking {named}")]
         if self._beside is not None:

@@ -16,17 +16,20 @@ import logging
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.channel import ANSWER_BYTES, MESSAGE_BYTES, METADATA_BYTES, REASON_KEY
 from dalsegno.rpc.interceptors import CallInterceptor
 from dalsegno.rpc.reflection import add_reflection
 
 if TYPE_CHECKING:
     from dalsegno.rpc.credentials import ServerTls
+    from dalsegno.rpc.guard import Guard
 
 _LARGEST = "grpc.max_receive_message_length"
 _OPTIONS: list[tuple[str, int]] = [
@@ -51,7 +54,8 @@ REASON_BYTES = 2_000
 
 INSTEAD = (
     "listen on a loopback address like 127.0.0.1, let in only clients with certificates (--tls-certificate, --tls-key,"
-    " --tls-client-ca; `dalsegno certs init` makes some to try), or accept it with --insecure"
+    " --tls-client-ca; `dalsegno certs init` makes some to try) or, by TLS, with tokens (--auth tokens), or accept it"
+    " with --insecure"
 )
 
 _log = logging.getLogger("dalsegno.rpc")
@@ -77,22 +81,26 @@ def is_local(address: str) -> bool:
     return bool(found) and all(ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found)
 
 
-def exposure(tls: ServerTls | None) -> str:
-    """Return what anybody may do who reaches a server; empty if it asks clients for certificates."""
+def exposure(tls: ServerTls | None, *, asks_tokens: bool = False) -> str:
+    """Return what anybody may do who reaches a server; empty if it asks clients for certificates or tokens by TLS."""
+    if tls is None and asks_tokens:
+        return "it speaks plain text, so everybody on the way can read everything, tokens too"
     if tls is None:
         return (
             "it speaks plain text and asks nobody for a certificate, so everybody who can reach it can read and do"
             " everything"
         )
     return (
-        "" if tls.asks_clients else "it asks no client for a certificate: everybody who can reach it can do everything"
+        ""
+        if tls.asks_clients or asks_tokens
+        else "it asks no client for a certificate or a token: everybody who can reach it can do everything"
     )
 
 
-def check_reach(address: str, tls: ServerTls | None, *, insecure: bool) -> None:
+def check_reach(address: str, tls: ServerTls | None, *, insecure: bool, asks_tokens: bool = False) -> None:
     """Log who can use a server besides those it knows. Raises CannotListen if that is more than this machine, unless
     `insecure`."""
-    if not (told := exposure(tls)):
+    if not (told := exposure(tls, asks_tokens=asks_tokens)):
         return
     if is_local(address):
         _log.info("%s is open to all users of this machine: %s", address, told)
@@ -126,23 +134,27 @@ class Server:
         insecure: bool = False,
         tls: ServerTls | None = None,
         roomy: Mapping[str, int] | None = None,
+        guard: Guard | None = None,
     ) -> None:
         """Prepare a server for `host:port` (port 0 takes a free one) that serves these full service names.
 
         `unhurried` names unary methods, `/package.Service/Method`, without a default deadline; `roomy` the methods that
         accept larger messages, with their maximum size. With `tls` it speaks TLS only. If it does not ask clients for
-        certificates, it serves this machine only, unless `insecure`; a server without services, which has only the
-        health service, serves everybody.
+        certificates, and has no `guard` that asks for tokens, it serves this machine only, unless `insecure`; a server
+        without services, which has only the health service, serves everybody.
         """
         self.address = address
         self._insecure = insecure
         self._tls = tls
+        self._guard = guard
+        self._looking: asyncio.Task[None] | None = None
+        """Looks which tokens are valid."""
         self.port = 0
         self.stopping = asyncio.Event()
         """Set when the server begins to stop: servicers of two-way streams then end them."""
         self._services = tuple(services)
         roomy = roomy or {}
-        self._interceptor = CallInterceptor(frozenset(unhurried), roomy, tls)
+        self._interceptor = CallInterceptor(frozenset(unhurried), roomy, tls, guard)
         options = {**dict(_OPTIONS), _LARGEST: max(dict(_OPTIONS)[_LARGEST], *roomy.values(), 0)}
         self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=list(options.items()))
         self._health = _Health()
@@ -154,7 +166,7 @@ class Server:
         if ":" not in self.address:
             raise CannotListen(f"cannot listen on {self.address}: it is not of the form host:port")
         if self._services:
-            check_reach(self.address, self._tls, insecure=self._insecure)
+            check_reach(self.address, self._tls, insecure=self._insecure, asks_tokens=self._guard is not None)
         await self.set_ready(False)
         try:
             if self._tls is None:
@@ -164,6 +176,8 @@ class Server:
         except RuntimeError as error:
             raise CannotListen(f"cannot listen on {self.address}: {error}") from None
         await self.grpc.start()
+        if self._guard is not None:
+            self._looking = keep_running(partial(self._guard.tokens.keep_up, self._interceptor.end_refused), "tokens")
 
     async def set_ready(self, ready: bool, service: str | None = None, *, reason: str = "") -> None:
         """Set in the health service whether a service is ready; None: all services and the server as a whole.
@@ -181,4 +195,6 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self.stopping.set()
         await self._interceptor.end_streams(grace_s)
+        if self._looking is not None:
+            self._looking.cancel()
         await self.grpc.stop(max(0.1, ends_s - time.monotonic()))

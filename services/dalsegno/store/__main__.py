@@ -1,18 +1,23 @@
-"""The store's tools: python -m dalsegno.store upgrade|check|doctor|backup."""
+"""The store's tools: python -m dalsegno.store upgrade|check|doctor|backup|token."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from dalsegno.access.bearer import hash_of, id_of, new_token
+from dalsegno.access.grants import Grant, Role, write_grants
+from dalsegno.rpc.convert import NAME_LENGTH
 from dalsegno.rpc.options import warning_of
 from dalsegno.store.inspection import check, diagnose
 from dalsegno.store.opening import DATABASE_URL, open_store
 from dalsegno.store.sql import SqlStore, file_path
 from dalsegno.store.store import StoreOutdated, StoreUnreachable
+from dalsegno.store.token_rows import TokenRow
 
 NEWER = "the tables are of a later version, and this one can use them: nothing is changed"
 
@@ -27,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.tool is not _upgrade:
             _refuse_missing_file(options.database)
-        store = open_store(options.database, read_only=options.tool is not _upgrade)
+        store = open_store(options.database, read_only=options.tool not in (_upgrade, _token))
     except (ValueError, StoreUnreachable) as error:
         print(error, file=sys.stderr)
         return 2
@@ -47,12 +52,22 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dalsegno.store", description="Tools for the store.")
     parser.add_argument("--database", help=f"its URL; without it, {DATABASE_URL} from the environment")
-    tools = parser.add_subparsers(required=True, metavar="upgrade|check|doctor|backup")
+    tools = parser.add_subparsers(required=True, metavar="upgrade|check|doctor|backup|token")
     _add_tool(tools, "upgrade", _upgrade, "upgrade the tables to this version")
     _add_tool(tools, "check", _check, "check that every journal replays to exactly the rows")
     _add_tool(tools, "doctor", _doctor, "report what needs attention")
     backup = _add_tool(tools, "backup", _backup, "copy a SQLite store while it is used (PostgreSQL: use pg_dump)")
     backup.add_argument("file", type=Path, help="the copy; must not exist")
+    token = _add_tool(tools, "token", _token, "make a token directly, when no admin has one; it is printed once")
+    token.add_argument("name", help="the caller that it stands for")
+    token.add_argument(
+        "--grant",
+        dest="grants",
+        metavar="ROLE[@PATTERN]",
+        type=_grant_of,
+        action="append",
+        help="what it may do; repeatable; default: admin",
+    )
     return parser
 
 
@@ -102,6 +117,45 @@ def _backup(store: SqlStore, options: argparse.Namespace) -> int:
     store.backup(options.file)
     print(f"copied to {options.file}")
     return 0
+
+
+def _token(store: SqlStore, options: argparse.Namespace) -> int:
+    store.check_version()
+    if not 1 <= len(options.name) <= NAME_LENGTH:
+        raise ValueError(f"the name has {len(options.name)} characters; 1 to {NAME_LENGTH} are allowed")
+    token = new_token()
+    sha256 = hash_of(token)
+    with store.write() as transaction:
+        row = TokenRow(
+            token_id=id_of(sha256),
+            sha256=sha256.hex(),
+            name=options.name,
+            grants=write_grants(options.grants or [Grant(Role.ADMIN)]),
+            created_s=transaction.now_s(),
+            expires_s=None,
+            revoked_s=None,
+            actor=f"dalsegno.store, by {_user()}",
+            comment="made directly in the store",
+        )
+        transaction.add_token(row)
+    print(token)
+    print("keep it now: it is not shown again", file=sys.stderr)
+    print(f"to revoke it: dalsegno token revoke {row.token_id}", file=sys.stderr)
+    return 0
+
+
+def _grant_of(text: str) -> Grant:
+    try:
+        return Grant.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return f"user {os.getuid()}"
 
 
 if __name__ == "__main__":

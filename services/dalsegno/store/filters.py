@@ -14,7 +14,7 @@ import operator as operators
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -194,24 +194,34 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _END_OF_ID = re.compile(r"[0-9a-f-]{4,36}")
 
 
+def check_closed(text: str) -> None:
+    """Raise InvalidFilter if a quotation mark of a filter is not closed, so that it would go on in what follows."""
+    for _ in _words(text):
+        pass
+
+
+def _words(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the terms of a filter, unread, with their positions. Raises InvalidFilter."""
+    position = 0
+    while True:
+        position += len(text[position:]) - len(text[position:].lstrip())
+        if position == len(text):
+            return
+        match = _TERM.match(text, position)
+        end = match.end() if match is not None else position
+        if match is None or text[end : end + 1] == '"':
+            raise InvalidFilter(text[position:], position + 1, "a quotation mark is not closed")
+        yield match.group(), position + 1
+        position = end
+
+
 def parse_filter(text: str, fields: Fields, now_s: float | None = None) -> Filter:
     """Read a filter. It may use these fields. Raises InvalidFilter.
 
     `now_s`: the time from which times like `-1h` count, in seconds since 1970; None: this machine's time.
     """
     now_s = time.time() if now_s is None else now_s
-    terms: list[Term] = []
-    position = 0
-    while True:
-        position += len(text[position:]) - len(text[position:].lstrip())
-        if position == len(text):
-            return Filter(tuple(terms))
-        match = _TERM.match(text, position)
-        end = match.end() if match is not None else position
-        if match is None or text[end : end + 1] == '"':
-            raise InvalidFilter(text[position:], position + 1, "a quotation mark is not closed")
-        terms.append(_parse_term(match.group(), position + 1, fields, now_s))
-        position = end
+    return Filter(tuple(_parse_term(word, position, fields, now_s) for word, position in _words(text)))
 
 
 def _parse_term(text: str, position: int, fields: Fields, now_s: float) -> Term:

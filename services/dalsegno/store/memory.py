@@ -58,6 +58,7 @@ from dalsegno.store.snapshot import Message, Snapshot, Tables, is_hidden
 from dalsegno.store.stalls import NO_STALL, Stall
 from dalsegno.store.statements import NOTICE
 from dalsegno.store.store import Queries, StoreConflict, Transaction
+from dalsegno.store.token_rows import TokenRow
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_changes, encode_event
 from dalsegno.workflow.consolidated import Consolidated
@@ -540,6 +541,19 @@ class MemoryTransaction(MemoryDiscards):
 
     def save_actions(self, descriptions: Mapping[str, str]) -> None:
         self.tables = self.tables._replace(actions=self.tables.actions.update(descriptions))
+
+    def add_token(self, row: TokenRow) -> None:
+        if row.token_id in self.tables.tokens:
+            raise StoreConflict(f"token {row.token_id} exists already")
+        self._put_token(row)
+
+    def revoke_token(self, token_id: str, at_s: float) -> None:
+        row = self.tables.tokens.get(token_id)
+        if row is not None and row.revoked_s is None:
+            self._put_token(replace(row, revoked_s=at_s))
+
+    def _put_token(self, row: TokenRow) -> None:
+        self.tables = self.tables._replace(tokens=self.tables.tokens.set(row.token_id, row))
 
     def settle(self, key: str, value: str) -> str:
         if key not in self.tables.settings:

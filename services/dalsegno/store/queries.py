@@ -56,6 +56,7 @@ from dalsegno.store.texts import (
     referenced_digests,
     row_bytes,
 )
+from dalsegno.store.tokens import TokenReads
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import decode_changes
 from dalsegno.workflow.consolidated import Consolidated
@@ -150,7 +151,7 @@ _NEWEST_OF_ITEM = ATTEMPTS.c.attempt == _of_same_task(sa.func.max, "attempt", "i
 _COUNTS = sa.or_(ATTEMPTS.c.accepted, ATTEMPTS.c.state == AttemptState.CANCELLED.value)
 
 
-class SqlQueries:
+class SqlQueries(TokenReads):
     """See store.Queries."""
 
     def __init__(self, connection: sa.Connection) -> None:

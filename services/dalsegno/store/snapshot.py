@@ -45,6 +45,7 @@ from dalsegno.store.texts import (
     row_bytes,
     without_values,
 )
+from dalsegno.store.token_rows import TokenCounts, TokenRow
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.consolidated import Consolidated
@@ -101,6 +102,7 @@ class Tables(NamedTuple):
     actions: Map[str, str] = Map()
     descriptions: Map[str, DescriptionRow] = Map()
     settings: Map[str, str] = Map()
+    tokens: Map[str, TokenRow] = Map()
     clock: ClockRow = ClockRow()
 
 
@@ -471,6 +473,13 @@ class Snapshot:
 
     def setting(self, key: str) -> str | None:
         return self._tables().settings.get(key)
+
+    def tokens(self) -> list[TokenRow]:
+        return sorted(self._tables().tokens.values(), key=lambda row: (row.created_s, row.token_id))
+
+    def token_counts(self) -> TokenCounts:
+        rows = self._tables().tokens.values()
+        return len(rows), sum(row.revoked_s is not None for row in rows)
 
     def _page(
         self,

@@ -43,6 +43,7 @@ from dalsegno.store.records import (
     TaskRow,
 )
 from dalsegno.store.stalls import Stall
+from dalsegno.store.token_rows import TokenChanges, TokenQueries
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.events import AnyEvent
@@ -75,7 +76,7 @@ class StoreNewer(StoreOutdated):
     """The tables are of a later version than this one, which cannot use them. They cannot be downgraded."""
 
 
-class Queries(Protocol):
+class Queries(TokenQueries, Protocol):
     """The read side: one moment of the store. Lists have pages with tokens; see pages.py for sizes.
 
     `full` lists have values; in others they are None. Lists raise InvalidPageToken.
@@ -290,7 +291,7 @@ class Queries(Protocol):
         ...
 
 
-class Transaction(Protocol):
+class Transaction(TokenChanges, Protocol):
     """One write transaction. It takes effect when the `with` ends; on an exception nothing of it does."""
 
     @property

@@ -390,6 +390,23 @@ DESCRIPTIONS = Table(
 )
 Index("descriptions_by_name", DESCRIPTIONS.c.name)
 
+# The tokens of callers. Rows are never deleted.
+TOKENS = Table(
+    "tokens",
+    METADATA,
+    # The first 16 hex digits of the hash.
+    _text("token_id", primary_key=True),
+    _text("sha256"),
+    _text("name"),
+    # JSON text of a list: see access/grants.py.
+    _text("grants"),
+    _time("created_s"),
+    Column("expires_s", Double),
+    Column("revoked_s", Double),
+    _text("actor"),
+    _text("comment"),
+)
+
 # One row, of id 1.
 CLOCK = Table(
     "clock",

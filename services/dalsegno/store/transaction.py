@@ -32,6 +32,7 @@ from dalsegno.store.rows import Cells, digests
 from dalsegno.store.statements import OWNED, Statements
 from dalsegno.store.store import Queries, StoreConflict
 from dalsegno.store.tables import EXECUTIONS, METADATA, SESSIONS
+from dalsegno.store.tokens import TokenWrites
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_event
 from dalsegno.workflow.consolidated import Consolidated
@@ -39,7 +40,7 @@ from dalsegno.workflow.events import AnyEvent
 from dalsegno.workflow.identity import AttemptKey
 
 
-class SqlTransaction(Library, AnsweredRequests, Discards):
+class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
     """See store.Transaction."""
 
     def __init__(

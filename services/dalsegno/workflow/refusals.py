@@ -293,6 +293,12 @@ class PermissionDenied(Refusal):
     reason = "PERMISSION_DENIED"
 
 
+class Unauthenticated(Refusal):
+    """It is not known who calls: there is no token, or one that is not valid."""
+
+    reason = "UNAUTHENTICATED"
+
+
 class SignatureMissing(PermissionDenied):
     """The action has asked for signed callbacks, and this one is not signed as it asked."""
 

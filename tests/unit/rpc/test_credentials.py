@@ -105,7 +105,9 @@ async def test_it_listens_elsewhere_for_clients_with_certificates(
 ) -> None:
     """Beyond loopback TLS alone is refused, as everybody can call then; with certificates of clients it is served."""
     own = issuer.issue("server")
-    with pytest.raises(CannotListen, match=r"it asks no client for a certificate: everybody .* --tls-client-ca"):
+    with pytest.raises(
+        CannotListen, match=r"it asks no client for a certificate or a token: everybody .* --tls-client-ca"
+    ):
         await Server("0.0.0.0:0", [ENGINE], tls=ServerTls(own.certificate, own.key)).start()
     with caplog.at_level("INFO"):
         server = Server("0.0.0.0:0", [ENGINE], tls=ServerTls(own.certificate, own.key, issuer.ca))

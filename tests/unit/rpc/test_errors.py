@@ -54,6 +54,7 @@ EVERY_REFUSAL = [
     (refusals.Unavailable("no engine"), CODE.UNAVAILABLE),
     (refusals.NotBegun("the engine is stopping"), CODE.UNAVAILABLE),
     (refusals.PermissionDenied("the token is not genuine"), CODE.PERMISSION_DENIED),
+    (refusals.Unauthenticated("the token is unknown"), CODE.UNAUTHENTICATED),
     (refusals.SignatureMissing("the callback is not signed"), CODE.PERMISSION_DENIED),
     (refusals.SignatureInvalid("the signature is not genuine"), CODE.PERMISSION_DENIED),
 ]

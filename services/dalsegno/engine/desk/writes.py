@@ -21,6 +21,7 @@ from dalsegno.engine.desk.operations import AnyWrite, Operation, Plan, Request, 
 from dalsegno.engine.desk.reruns import RerunExecution
 from dalsegno.engine.desk.standalone import CancelAction, RunAction
 from dalsegno.engine.desk.starts import StartExecution
+from dalsegno.engine.desk.tokens import CreateToken, RevokeToken
 from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.v1 import engine_service_pb2 as wire
 
@@ -69,6 +70,8 @@ def writes(callbacks: Callbacks) -> Mapping[str, AnyWrite]:
             lambda of: of.heartbeat_action,
             lambda of: of.heartbeat_action,
         ),
+        _write("create_token", CreateToken(), lambda of: of.create_token, lambda of: of.create_token),
+        _write("revoke_token", RevokeToken(), lambda of: of.revoke_token, lambda of: of.revoke_token),
     )
     return {each.name: each for each in listed}
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 
 import grpc
 
+from dalsegno.access.callers import current
+from dalsegno.access.grants import Role
 from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.handing_out import Receiver
 from dalsegno.engine.batches.results import Committed
@@ -29,7 +31,14 @@ from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2_grpc
 from dalsegno.workflow.events import DeliveryLost, TaskOutcome, Verdict
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
-from dalsegno.workflow.refusals import InvalidRequest, Refusal, SupersededSession, SupersededStream, Unavailable
+from dalsegno.workflow.refusals import (
+    InvalidRequest,
+    PermissionDenied,
+    Refusal,
+    SupersededSession,
+    SupersededStream,
+    Unavailable,
+)
 
 REPORT_BYTES = 1_000
 """Estimated memory of a report without its texts, in bytes."""
@@ -41,6 +50,8 @@ HELLO_WITHIN_S = 10.0
 """How long a stream may wait before its Hello."""
 
 REASON_SHOWN = 1_000
+SHOWN_MAX = 10
+"""The number of actions that a refusal names at most."""
 
 SUPERSEDED = "its delivery no longer counts"
 SUPERSEDED_BYTES_MAX = 1024 * 1024
@@ -126,6 +137,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         greeting = read_greeting(hello, peer)
         if greeting.session_id in self._superseded:
             raise SupersededSession(f"a newer session of executor {greeting.executor_id!r} has taken this one's place")
+        check_may_serve(greeting.descriptions)
         self._replace(greeting.session_id)
         answered: asyncio.Future[OpenSession] = asyncio.get_running_loop().create_future()
 
@@ -395,6 +407,17 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                     await self._left.wait()
         for stream in list(self._streams.values()):
             stream.end(Unavailable("the engine is stopping"))
+
+
+def check_may_serve(actions: Iterable[str]) -> None:
+    """Raise PermissionDenied unless the caller may serve all these actions."""
+    caller = current.get()
+    if lacking := sorted(caller.lacking(Role.EXECUTOR, actions)):
+        more = f" and {len(lacking) - SHOWN_MAX} more" if len(lacking) > SHOWN_MAX else ""
+        raise PermissionDenied(
+            f"{caller.name!r} lacks the role {Role.EXECUTOR} for the actions {', '.join(lacking[:SHOWN_MAX])}{more}; an"
+            " admin makes a token with it by `dalsegno token create`"
+        )
 
 
 async def _first(requests: AsyncIterator[wire.ConnectRequest]) -> wire.Hello | None:
