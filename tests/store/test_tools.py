@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from tests.store.scenes import add_task, live_through_everything, save, save_each, start
 
+from dalsegno.access.bearer import hash_of
 from dalsegno.store.__main__ import main
 from dalsegno.store.inspection import check
 from dalsegno.store.records import NewMessage
@@ -168,3 +169,22 @@ def test_tools_make_no_store(tool: list[str], tmp_path: Path, capsys: pytest.Cap
     assert main([*tool, "--database", f"sqlite:///{missing}"]) == 2
     assert capsys.readouterr().err.count(f"{missing} does not exist") == 2
     assert not missing.exists()
+
+
+def test_an_admins_token_is_made_directly(database: tuple[str, SqlStore], capsys: pytest.CaptureFixture[str]) -> None:
+    """When all tokens are lost, the tool prints a new one, of which the store has the hash only, while it is used."""
+    url, store = database
+    assert main(["--database", url, "token", "anna"]) == 0
+    assert main(["token", "bert", "--grant", "viewer@shop", "--grant", "author@shop", "--database", url]) == 0
+    first, second = capsys.readouterr().out.split()
+    with store.read() as queries:
+        rows = queries.tokens()
+    assert [(row.name, row.sha256, row.grants) for row in rows] == [
+        ("anna", hash_of(first).hex(), '[["admin", "*"]]'),
+        ("bert", hash_of(second).hex(), '[["viewer", "shop"], ["author", "shop"]]'),
+    ]
+    assert all("made directly in the store" in row.comment for row in rows)
+    assert main(["--database", url, "token", ""]) == 2
+    with pytest.raises(SystemExit):
+        main(["--database", url, "token", "carl", "--grant", "root"])
+    assert "'root' is no role: there are viewer," in capsys.readouterr().err

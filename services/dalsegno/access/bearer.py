@@ -90,6 +90,6 @@ class TokenFile:
         return text
 
 
-def token_file(path: str) -> TokenFile | None:
+def read_token(path: str) -> TokenFile | None:
     """Return the token in a file; None for no file. Raises BadToken."""
     return TokenFile(path) if path else None

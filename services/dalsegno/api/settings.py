@@ -61,6 +61,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)
+    parser.check_service_names(found)
     found["token"] = parser.take_token(found)
     if not found["progress_s"] >= 1:
         parser.error("--progress-s must be at least 1")

@@ -70,6 +70,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)
+    parser.check_service_names(found)
     try:
         found["public_url"] = checked_address(found["public_url"])
     except ValueError as error:

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             limits=settings.limits,
             grace_s=settings.grace_s,
             tls=settings.tls.calls or False,
-            token=settings.token or False,
+            token_file=settings.token_file,
             listen=settings.listen,
             metrics_port=settings.metrics_port,
         )

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dalsegno.access.bearer import TokenFile
 from dalsegno.actions.limits import Limits, parse_limits
 from dalsegno.actions.permission import PERMISSIONS, read_allowed
 from dalsegno.outgoing.reach import NOWHERE, Reach
@@ -49,8 +48,8 @@ class Settings:
     """The folder of the descriptor sets that workflows can name; empty: none."""
     tls: Links = field(default_factory=Links)
     """How it calls engines."""
-    token: TokenFile | None = None
-    """The token that it shows to engines."""
+    token_file: str = ""
+    """The file of the token that it shows to engines; empty: none."""
     listen: str = ""
     """host:port of the health service; empty: none."""
     metrics_port: int = 0
@@ -88,7 +87,6 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     found = vars(parser.parse_args(arguments))
     tls = parser.take_tls(found, listens=False)
-    token = parser.take_token(found)
     limits = _read_limits(parser, found.pop("limit") or environment.get("DALSEGNO_EXECUTOR_LIMITS", "").split())
     labels = _read_labels(parser, found.pop("label") or _listed([environment.get("DALSEGNO_EXECUTOR_LABELS", "")]))
     try:
@@ -100,7 +98,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     found["id"] = found["id"] or f"{socket.gethostname()}-{os.getpid()}"
     if found["slots"] < 1 or found["threads"] < 1:
         parser.error("--slots and --threads must be at least 1")
-    return Settings(tls=tls, token=token, labels=labels, limits=limits, allow=allow, **found)
+    return Settings(tls=tls, labels=labels, limits=limits, allow=allow, **found)
 
 
 def _read_labels(parser: Options, texts: Sequence[str]) -> dict[str, str]:

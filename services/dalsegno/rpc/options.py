@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from dalsegno.access.bearer import FILE_VARIABLE, BadToken, TokenFile, token_file
+from dalsegno.access.bearer import FILE_VARIABLE, BadToken, TokenFile, read_token
 from dalsegno.outgoing.reach import EVERYTHING, OPTION, VARIABLE, Reach, read_reach
 from dalsegno.rpc.links import BadCredentials, Links, links_of, variable_of
 
@@ -100,9 +100,15 @@ class Options(argparse.ArgumentParser):
         """Return the token in the file of `--token-file`, taken out of what was found. Ends the program if it cannot be
         used."""
         try:
-            return token_file(found.pop("token_file"))
+            return read_token(found.pop("token_file"))
         except BadToken as error:
             self.error(str(error))
+
+    def check_service_names(self, found: Mapping[str, Any]) -> None:
+        """End the program if there are names of services, but no certificates of clients that could have them."""
+        serves = found["tls"].serves
+        if found["service_names"] and (serves is None or not serves.asks_clients):
+            self.error("--service-names needs --tls-client-ca: without it no certificate of a client is asked for")
 
     def add_flag(self, name: str, told: str, variable: str) -> None:
         """Add a flag; its variable sets it with 1, true or yes."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 import grpc
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from dalsegno.access.bearer import FILE_VARIABLE, TokenFile, token_file
+from dalsegno.access.bearer import FILE_VARIABLE, read_token
 from dalsegno.actions import grpc as grpc_calls
 from dalsegno.actions import http
 from dalsegno.actions.action import Action, AnyAction
@@ -71,7 +71,7 @@ class Worker:
         limits: Mapping[str, Limits] | None = None,
         grace_s: float = 10.0,
         tls: ClientTls | Literal[False] | None = None,
-        token: TokenFile | Literal[False] | None = None,
+        token_file: str | None = None,
         listen: str = "",
         metrics_port: int = 0,
     ) -> None:
@@ -81,8 +81,8 @@ class Worker:
         name, stable over restarts (default: host and process). It runs at most `slots` actions at once, `threads` of
         them in threads. A task with a `target` selects workers by id or by `labels`. `limits` by name of action
         replace those of the action. Actions have `grace_s` to end when the worker stops. `tls` is how it calls engines
-        (default: DALSEGNO_TLS_CA, ..., else plain text; False: plain text), `token` what it shows them (default: the
-        file DALSEGNO_TOKEN_FILE, else none; False: none). `listen` is host:port of a health service,
+        (default: DALSEGNO_TLS_CA, ..., else plain text; False: plain text), `token_file` the file of the token that it
+        shows them (default: DALSEGNO_TOKEN_FILE, else none; empty: none). `listen` is host:port of a health service,
         `metrics_port` serves metrics for Prometheus. Raises ValueError for what cannot be.
         """
         engines = engine or os.environ.get("DALSEGNO_ENGINE") or DEFAULT_ENGINE
@@ -97,7 +97,7 @@ class Worker:
         self._limits = {each.name: each.limits for each in self._registry} | dict(limits or {})
         self._grace_s = grace_s
         self._tls = caller_from(os.environ) if tls is None else tls or None
-        self._token = token_file(os.environ.get(FILE_VARIABLE, "")) if token is None else token or None
+        self._token = read_token(os.environ.get(FILE_VARIABLE, "") if token_file is None else token_file)
         self._listen = listen
         self._metrics_port = metrics_port
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -48,6 +48,10 @@ class Caller:
     system: Any
     executor: Any
     """ExecutorService, at the engine."""
+    channel: grpc.aio.Channel
+    """To the api."""
+    engine: grpc.aio.Channel
+    """To the engine."""
 
 
 class Guarded:
@@ -68,21 +72,21 @@ class Guarded:
 
     async def start(self) -> None:
         """Start both, the api with a token of its own."""
-        self.engine = Engine(
-            EngineSettings(listen="127.0.0.1:0", grace_s=0.5, auth=Auth.TOKENS), self.store, is_only_engine=True
-        )
+        await self.start_engine()
+        await self.start_api(token=self.file(add_token(self.store, "api", "service")))
+
+    async def start_engine(self, **more: Any) -> None:
+        """Start the engine, with these settings, too."""
+        settings = EngineSettings(listen="127.0.0.1:0", grace_s=0.5, auth=Auth.TOKENS, **more)
+        self.engine = Engine(settings, self.store, is_only_engine=True)
         await self.engine.start()
         self._opened.push_async_callback(self.engine.stop)
-        self.api = Api(
-            ApiSettings(
-                listen="127.0.0.1:0",
-                engines=(f"127.0.0.1:{self.engine.port}",),
-                grace_s=0.5,
-                auth=Auth.TOKENS,
-                token=self.file(add_token(self.store, "api", "service")),
-            ),
-            self.store,
-        )
+
+    async def start_api(self, **more: Any) -> None:
+        """Start an api, with these settings, too."""
+        engines = (f"127.0.0.1:{self.engine.port}",)
+        settings = ApiSettings(listen="127.0.0.1:0", engines=engines, grace_s=0.5, auth=Auth.TOKENS, **more)
+        self.api = Api(settings, self.store)
         await self.api.start()
         self._opened.push_async_callback(self.api.stop)
 
@@ -98,6 +102,8 @@ class Guarded:
             access=access_service_pb2_grpc.AccessServiceStub(api),
             system=system_service_pb2_grpc.SystemServiceStub(api),
             executor=executor_service_pb2_grpc.ExecutorServiceStub(engine),
+            channel=api,
+            engine=engine,
         )
 
     async def granted(self, *grants: str, name: str = "anna") -> Caller:
@@ -106,11 +112,12 @@ class Guarded:
 
 
 @asynccontextmanager
-async def guarded_system(folder: Path) -> AsyncIterator[Guarded]:
-    """Provide a system that asks for tokens, started."""
+async def guarded_system(folder: Path, *, is_started: bool = True) -> AsyncIterator[Guarded]:
+    """Provide a system that asks for tokens, started unless the test does that."""
     async with AsyncExitStack() as opened:
         system = Guarded(folder, opened)
-        await system.start()
+        if is_started:
+            await system.start()
         yield system
 
 

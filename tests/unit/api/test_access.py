@@ -40,7 +40,7 @@ async def system(tmp_path: Path) -> AsyncIterator[Guarded]:
         yield started
 
 
-async def _start(system: Guarded, namespace: str) -> str:
+async def start_one(system: Guarded, namespace: str) -> str:
     """Start an execution that waits for an executor, as an admin. Return its id."""
     admin = await system.granted("admin", name="root")
     request = workflow_service_pb2.CreateDefinitionsRequest(namespace=namespace, text=ONE)
@@ -76,7 +76,7 @@ async def test_a_call_needs_a_token(system: Guarded) -> None:
 async def test_roles_are_for_their_namespaces(system: Guarded) -> None:
     """A viewer reads and does nothing else; an operator of one namespace does nothing in another; a refusal names the
     role and the namespace, but not one that its caller may not see."""
-    there, elsewhere = await _start(system, "team-a"), await _start(system, "other")
+    there, elsewhere = await start_one(system, "team-a"), await start_one(system, "other")
     viewer = await system.granted("viewer@team-*")
     assert (await viewer.executions.GetExecution(executions.GetExecutionRequest(execution_id=there))).execution.id
     code, told = await refusal(viewer.executions.PauseExecution(executions.PauseExecutionRequest(execution_id=there)))
@@ -109,7 +109,7 @@ async def test_roles_are_for_their_namespaces(system: Guarded) -> None:
 
 async def test_a_definition_is_read_by_its_id_in_its_namespace_only(system: Guarded) -> None:
     """The id of a definition of another namespace gives neither its text nor an execution of it."""
-    await _start(system, "secret")
+    await start_one(system, "secret")
     admin = await system.granted("admin")
     get = workflow_service_pb2.GetWorkflowRequest
     found = (await admin.workflows.GetWorkflow(get(namespace="secret", name="one"))).workflow
@@ -128,7 +128,7 @@ async def test_a_definition_is_read_by_its_id_in_its_namespace_only(system: Guar
 
 async def test_lists_have_only_what_may_be_seen(system: Guarded) -> None:
     """Lists, counts and operations on many leave out what is in other namespaces, whatever their filter says."""
-    ids = {namespace: await _start(system, namespace) for namespace in ("team-a", "team-b", "other", "")}
+    ids = {namespace: await start_one(system, namespace) for namespace in ("team-a", "team-b", "other", "")}
     caller = await system.granted("operator@team-*", "viewer@")
 
     async def listed(filter: str = "") -> set[str]:
@@ -204,7 +204,7 @@ async def test_admins_make_tokens_that_the_history_names(system: Guarded) -> Non
 
 async def test_a_task_token_is_a_permission_of_its_own(system: Guarded) -> None:
     """A call with nothing but a task token needs no role; beside an id or an alias it gives no permission."""
-    there = await _start(system, "team-a")
+    there = await start_one(system, "team-a")
     nobody = await system.caller("")
     request: Any = partial(actions.CompleteActionRequest, outcome=actions.COMPLETION_OUTCOME_SUCCEEDED)
     code, told = await refusal(nobody.actions.CompleteAction(request(task_token="forged")))
@@ -255,7 +255,7 @@ async def _ends(stream: Any) -> tuple[grpc.StatusCode, str]:
 async def test_revocation_ends_open_streams_and_waits(system: Guarded) -> None:
     """Within 5 s of its revocation a token opens nothing, and the watch, the wait and the executor stream that it has
     open end with UNAUTHENTICATED; others go on."""
-    there = await _start(system, "team-a")
+    there = await start_one(system, "team-a")
     token = add_token(system.store, "anna", "viewer@team-a", "executor")
     anna, other = await system.caller(token), await system.granted("viewer")
     watch = executions.WatchExecutionRequest(execution_id=there)

@@ -16,6 +16,7 @@ from grpc_health.v1.health import HealthServicer
 from dalsegno.cli.main import main
 from dalsegno.rpc.errors import code_of, status_of, trailing_metadata
 from dalsegno.v1 import (
+    access_service_pb2,
     action_service_pb2,
     environment_service_pb2,
     execution_service_pb2,
@@ -28,6 +29,7 @@ SERVICES = {
     "ExecutionService": execution_service_pb2,
     "ActionService": action_service_pb2,
     "EnvironmentService": environment_service_pb2,
+    "AccessService": access_service_pb2,
 }
 
 

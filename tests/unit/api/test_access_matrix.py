@@ -1,0 +1,136 @@
+"""Every method with every role, over the wire, compared with a list that people wrote."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from tests.unit.api.guarded import Guarded, guarded_system
+from tests.unit.api.test_access import start_one
+
+from dalsegno.gateway.forwarding import PUBLIC
+from dalsegno.rpc.channel import open_channel
+from dalsegno.v1 import engine_service_pb2
+
+READ, OPERATE, WRITE, SERVE = (
+    {"viewer", "operator", "author", "admin", "service"},
+    {"operator", "admin", "service"},
+    {"author", "admin", "service"},
+    {"service"},
+)
+"""Who may, of callers with a role for one namespace, and a service, which has all."""
+
+MAY = (
+    (
+        OPERATE,
+        "StartExecution DeleteExecution PauseExecution ResumeExecution CancelExecution RerunExecution UpdateContext "
+        "GoToCheckpoint DiscardHistory PauseExecutions ResumeExecutions CancelExecutions RerunExecutions "
+        "DeleteExecutions RunAction CompleteAction UpdateAction HeartbeatAction CancelAction",
+    ),
+    (
+        READ,
+        "GetExecution ListExecutions CountExecutions WaitExecution WatchExecution ListTasks GetTask ListChanges "
+        "ListCheckpoints ReadValue WaitAction GetActionExecution ListActionExecutions ListActions GetAdhocAction "
+        "GetWorkflow ListWorkflows GetEnvironment ListEnvironments GetServerInfo",
+    ),
+    (WRITE, "CreateDefinitions ValidateDefinitions DeleteWorkflow DeleteAdhocAction PutEnvironment DeleteEnvironment"),
+    (SERVE, "ListExecutors ListEngines CreateToken ListTokens RevokeToken"),
+)
+"""Who may call which methods in their own namespace."""
+
+LISTS = {
+    "ListExecutions",
+    "CountExecutions",
+    "ListWorkflows",
+    "ListEnvironments",
+    "ListActions",
+    "ListActionExecutions",
+}
+REFUSED = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
+
+
+def _request(method: MethodDescriptor, execution_id: str, namespace: str) -> Any:
+    """Return a request about this execution, or this namespace, that changes nothing."""
+    request: Any = GetMessageClass(method.input_type)()
+    given = {
+        "namespace": namespace,
+        "execution_id": execution_id,
+        "task_execution_id": f"{execution_id}.1",
+        "action_execution_id": f"{execution_id}.1.0.1",
+        "dry_run": True,
+        "filter": "" if method.name in LISTS else "state=PAUSED",
+    }
+    for field in method.input_type.fields:
+        if field.containing_oneof is not None and method.name == "ReadValue":
+            request.execution_id = execution_id
+        elif field.name in given:
+            setattr(request, field.name, given[field.name])
+        elif field.name == "timeout":
+            request.timeout.FromSeconds(0)
+    if method.name == "ListActionExecutions":
+        request.execution_id = execution_id
+    return request
+
+
+async def _code(channel: grpc.aio.Channel, method: MethodDescriptor, request: Any) -> grpc.StatusCode:
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    answer = GetMessageClass(method.output_type)
+    kind = channel.unary_stream if method.server_streaming else channel.unary_unary
+    call: Any = kind(path, type(request).SerializeToString, answer.FromString)(request, timeout=20)
+    try:
+        await (call.read() if method.server_streaming else call)
+    except grpc.aio.AioRpcError as error:
+        return error.code()
+    call.cancel()
+    return grpc.StatusCode.OK
+
+
+async def _refused(system: Guarded, grant: str, methods: list[Any], execution_id: str, namespace: str) -> set[str]:
+    """Return the methods that a new caller with this grant is refused."""
+    caller = await system.granted(grant)
+    codes = await asyncio.gather(
+        *(_code(caller.channel, each, _request(each, execution_id, namespace)) for each in methods)
+    )
+    return {each.name for each, code in zip(methods, codes, strict=True) if code in REFUSED}
+
+
+async def test_every_method_with_every_role(tmp_path: Path) -> None:
+    """In its own namespace a caller may do exactly what the list says; in another one nothing but lists, which are
+    empty; without a token nothing at all."""
+    methods = [method for service in PUBLIC for method in service.methods]
+    may = {name: roles for roles, names in MAY for name in names.split()}
+    assert {each.name for each in methods} == set(may)
+    narrowed = LISTS - {"ListActionExecutions"} | {"GetServerInfo"}
+    narrowed_writes = {each.name for each in methods if each.name.endswith("Executions") and each.name not in LISTS}
+    async with guarded_system(tmp_path) as system:
+        there = await start_one(system, "team-a")
+        for role in ("viewer", "operator", "author", "admin"):
+            own = await _refused(system, f"{role}@team-a", methods, there, "team-a")
+            assert own == {name for name, roles in may.items() if role not in roles}, role
+            foreign = await _refused(system, f"{role}@team-b", methods, there, "team-a")
+            open_lists = narrowed | (narrowed_writes if role in OPERATE else set())
+            assert foreign == set(may) - open_lists, role
+        executor = await _refused(system, "executor", methods, there, "team-a")
+        assert executor == set(may)
+        everywhere = await _refused(system, "service", methods, there, "team-a")
+        assert everywhere == set()
+        channel = open_channel(f"127.0.0.1:{system.api.port}")
+        codes = [await _code(channel, each, _request(each, there, "team-a")) for each in methods]
+        await channel.close()
+        assert set(codes) == {grpc.StatusCode.UNAUTHENTICATED}
+
+
+@pytest.mark.parametrize("name", ["Submit", "SubmitMany", "Await", "Follow"])
+async def test_only_a_service_calls_the_engine(tmp_path: Path, name: str) -> None:
+    """An admin who reaches the engine's port cannot write past the api, in a name that it chooses."""
+    service = cast("Any", engine_service_pb2.DESCRIPTOR.services_by_name["EngineService"])
+    method = service.methods_by_name[name]
+    async with guarded_system(tmp_path) as system:
+        admin = await system.granted("admin")
+        request = GetMessageClass(method.input_type)()
+        assert await _code(admin.engine, method, request) is grpc.StatusCode.PERMISSION_DENIED
