@@ -9,6 +9,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from grpc_health.v1 import health_pb2
+from tests.permissions import written_rows
 
 from dalsegno.access.grants import Role
 from dalsegno.access.permissions import RULES, Scope
@@ -26,6 +27,19 @@ OURS = [
     method for service in (*PUBLIC, *_services(engine_service_pb2, executor_service_pb2)) for method in service.methods
 ]
 
+WORDS = {
+    Scope.NAMESPACE: "the request's namespace",
+    Scope.EXECUTION: "the execution's namespace",
+    Scope.CALLBACK: "a callback",
+    Scope.VALUE: "the resource's namespace",
+    Scope.FILTER: "narrowed",
+    Scope.EXECUTION_OR_FILTER: "the execution's namespace, or narrowed",
+    Scope.EVERYWHERE: "all namespaces",
+    Scope.ANYWHERE: "anything",
+    Scope.NOBODY: "nobody",
+}
+"""How tests/permissions.md calls each scope."""
+
 NEEDED: dict[Scope, tuple[set[str], ...]] = {
     Scope.NAMESPACE: ({"namespace"},),
     Scope.EXECUTION: ({"execution_id"}, {"task_execution_id"}, {"action_execution_id"}),
@@ -39,6 +53,18 @@ NEEDED: dict[Scope, tuple[set[str], ...]] = {
 
 def _path(method: MethodDescriptor) -> str:
     return f"/{method.containing_service.full_name}/{method.name}"
+
+
+def test_the_table_is_what_reviewers_read() -> None:
+    """tests/permissions.md, which people write, says of each method the same as the table of the services."""
+    of_services = {
+        (method.rpartition("/")[0].rpartition(".")[2], method.rpartition("/")[2]): (
+            "nobody" if rule.scope is Scope.NOBODY else rule.role.value,
+            WORDS[rule.scope],
+        )
+        for method, rule in RULES.items()
+    }
+    assert {(row.service, row.method): (row.role, row.scope) for row in written_rows()} == of_services
 
 
 def test_the_table_has_every_method_and_no_other() -> None:

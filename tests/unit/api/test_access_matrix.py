@@ -1,4 +1,4 @@
-"""Every method with every role, over the wire, compared with a list that people wrote."""
+"""Every method with every role, over the wire, compared with tests/permissions.md."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
+from tests.permissions import written_rows
 from tests.unit.api.guarded import Guarded, guarded_system
 from tests.unit.api.test_access import start_one
 
@@ -17,31 +18,13 @@ from dalsegno.gateway.forwarding import PUBLIC
 from dalsegno.rpc.channel import open_channel
 from dalsegno.v1 import engine_service_pb2
 
-READ, OPERATE, WRITE, SERVE = (
-    {"viewer", "operator", "author", "admin", "service"},
-    {"operator", "admin", "service"},
-    {"author", "admin", "service"},
-    {"service"},
-)
-"""Who may, of callers with a role for one namespace, and a service, which has all."""
-
-MAY = (
-    (
-        OPERATE,
-        "StartExecution DeleteExecution PauseExecution ResumeExecution CancelExecution RerunExecution UpdateContext "
-        "GoToCheckpoint DiscardHistory PauseExecutions ResumeExecutions CancelExecutions RerunExecutions "
-        "DeleteExecutions RunAction CompleteAction UpdateAction HeartbeatAction CancelAction",
-    ),
-    (
-        READ,
-        "GetExecution ListExecutions CountExecutions WaitExecution WatchExecution ListTasks GetTask ListChanges "
-        "ListCheckpoints ReadValue WaitAction GetActionExecution ListActionExecutions ListActions GetAdhocAction "
-        "GetWorkflow ListWorkflows GetEnvironment ListEnvironments GetServerInfo",
-    ),
-    (WRITE, "CreateDefinitions ValidateDefinitions DeleteWorkflow DeleteAdhocAction PutEnvironment DeleteEnvironment"),
-    (SERVE, "ListExecutors ListEngines CreateToken ListTokens RevokeToken"),
-)
-"""Who may call which methods in their own namespace."""
+HAVING = {
+    "viewer": {"viewer", "operator", "author", "admin", "service"},
+    "operator": {"operator", "admin", "service"},
+    "author": {"author", "admin", "service"},
+    "admin": {"admin", "service"},
+}
+"""Who may do what a role may."""
 
 LISTS = {
     "ListExecutions",
@@ -100,10 +83,14 @@ async def _refused(system: Guarded, grant: str, methods: list[Any], execution_id
 
 
 async def test_every_method_with_every_role(tmp_path: Path) -> None:
-    """In its own namespace a caller may do exactly what the list says; in another one nothing but lists, which are
+    """In its own namespace a caller may do exactly what the page says; in another one nothing but lists, which are
     empty; without a token nothing at all."""
     methods = [method for service in PUBLIC for method in service.methods]
-    may = {name: roles for roles, names in MAY for name in names.split()}
+    may = {
+        row.method: {"service"} if row.scope == "all namespaces" else HAVING[row.role]
+        for row in written_rows()
+        if row.role in HAVING
+    }
     assert {each.name for each in methods} == set(may)
     narrowed = LISTS - {"ListActionExecutions"} | {"GetServerInfo"}
     narrowed_writes = {each.name for each in methods if each.name.endswith("Executions") and each.name not in LISTS}
@@ -113,7 +100,7 @@ async def test_every_method_with_every_role(tmp_path: Path) -> None:
             own = await _refused(system, f"{role}@team-a", methods, there, "team-a")
             assert own == {name for name, roles in may.items() if role not in roles}, role
             foreign = await _refused(system, f"{role}@team-b", methods, there, "team-a")
-            open_lists = narrowed | (narrowed_writes if role in OPERATE else set())
+            open_lists = narrowed | (narrowed_writes if role in HAVING["operator"] else set())
             assert foreign == set(may) - open_lists, role
         executor = await _refused(system, "executor", methods, there, "team-a")
         assert executor == set(may)
