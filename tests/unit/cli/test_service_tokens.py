@@ -52,11 +52,12 @@ def test_each_service_gets_its_own_token(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv(FILE_VARIABLE, "/home/anna/anna.token")
     free = "127.0.0.1:0"
     guarded = plan_server(tmp_path, free, free, asks_tokens=True).services()
-    told = {each.name: (each.environment.get(AUTH_VARIABLE), each.environment.get(FILE_VARIABLE)) for each in guarded}
+    environments = {each.name: each.environment or {} for each in guarded}
+    told = {name: (each.get(AUTH_VARIABLE), each.get(FILE_VARIABLE)) for name, each in environments.items()}
     assert told == {
         "engine": ("tokens", None),
         "executor": ("tokens", str(tmp_path / "tokens" / "executor.token")),
         "api": ("tokens", str(tmp_path / "tokens" / "service.token")),
     }
     for each in plan_server(tmp_path, free, free).services():
-        assert not {AUTH_VARIABLE, FILE_VARIABLE} & each.environment.keys()
+        assert not {AUTH_VARIABLE, FILE_VARIABLE} & (each.environment or {}).keys()
