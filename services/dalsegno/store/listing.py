@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from dalsegno.store.filters import Filter, Prefix, Suffix, Term, Wanted
 from dalsegno.store.pages import PAGE_BYTES_MAX, page_size, read_token, write_token
+from dalsegno.store.prepared import Prepared, parameter
 from dalsegno.store.records import Page
 from dalsegno.store.tables import CHECKPOINTS, DOCUMENTS, EXECUTIONS, LABELS, TAGS
 from dalsegno.store.texts import VALUES, Record, fill, row_bytes
@@ -53,9 +54,23 @@ class Listing(Generic[Record]):
         self, connection: sa.Connection, where: list[Condition], chosen: Filter, size: int, token: str, full: bool
     ) -> Page[Record]:
         """Return one page."""
+        return self.page_of(connection, self.statement(where, full), {}, chosen, size, token, full)
+
+    def page_of(
+        self,
+        connection: sa.Connection,
+        statement: sa.Select[Any] | Prepared,
+        given: Mapping[str, object],
+        chosen: Filter,
+        size: int,
+        token: str,
+        full: bool,
+    ) -> Page[Record]:
+        """Return one page of what `statement` has made. `given`: the values of the parameters in its conditions."""
         key = read_token(token, self.subject, chosen, self.order.shape)
         if key is not None:
-            where = [*where, self.order.after(key)]
+            built = statement.statement if isinstance(statement, Prepared) else statement
+            statement = built.where(self.order.after(key))
         size = page_size(size)
         names = [column.name for column in self.order.columns]
 
@@ -64,7 +79,7 @@ class Listing(Generic[Record]):
 
         shown: list[Record] = []
         total = 0
-        for read in self._read(connection, where, size + 1, full):
+        for read in self._read(connection, statement, {**given, "limit": size + 1}):
             row = fill(connection, read) if full else read
             total += row_bytes(row)
             if len(shown) == size or (shown and total > PAGE_BYTES_MAX):
@@ -76,33 +91,47 @@ class Listing(Generic[Record]):
 
     def rows(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool = False) -> list[Record]:
         """Return the first rows. Large values are references."""
-        return list(self._read(connection, where, limit, full))
+        return list(self._read(connection, self.statement(where, full), {"limit": limit}))
 
-    def _read(self, connection: sa.Connection, where: list[Condition], limit: int, full: bool) -> Iterator[Record]:
-        """Yield the first rows one by one, as long as the caller asks for them."""
+    def statement(self, where: list[Condition], full: bool) -> sa.Select[Any]:
+        """Return the statement for the first rows; the parameter `limit` says how many."""
         chosen = columns(self.kind, self.table, full)
         statement = sa.select(*chosen).select_from(self.table if self.source is None else self.source)
-        statement = statement.where(*where).order_by(*self.order.clauses).limit(limit)
-        with connection.execute(statement) as found:
+        limit = parameter("limit", sa.Integer)
+        return statement.where(*where).order_by(*self.order.clauses).limit(limit)
+
+    def _read(
+        self, connection: sa.Connection, statement: sa.Select[Any] | Prepared, given: Mapping[str, object]
+    ) -> Iterator[Record]:
+        """Yield the rows one by one, as long as the caller asks for them."""
+        if isinstance(statement, Prepared):
+            yield from (self.kind(*row) for row in statement.each(connection, given))
+            return
+        with connection.execute(statement, given) as found:
             for row in found:
                 yield self.kind(*row)
 
 
-def read_record(
-    connection: sa.Connection,
+def one_row(
     kind: type[Record],
     table: sa.Table,
     *where: Condition,
     source: sa.FromClause | None = None,
     order: sa.ColumnElement[Any] | None = None,
     full: bool = True,
-) -> Record | None:
-    """Return one row. Large values are references; without `full` values are null."""
+) -> Prepared:
+    """Return the statement for one row. Without `full` values are null."""
     statement = sa.select(*columns(kind, table, full)).select_from(table if source is None else source).where(*where)
-    if order is not None:
-        statement = statement.order_by(order)
-    row = connection.execute(statement.limit(1)).first()
-    return kind(*row) if row is not None else None
+    return Prepared((statement if order is None else statement.order_by(order)).limit(1))
+
+
+def read_record(
+    connection: sa.Connection, kind: type[Record], statement: Prepared, given: Mapping[str, object]
+) -> Record | None:
+    """Return the row of a statement of `one_row`. Large values are references. `given`: the values of its
+    parameters."""
+    rows = statement.rows(connection, given)
+    return kind(*rows[0]) if rows else None
 
 
 def columns(kind: type[Record], table: sa.Table, full: bool) -> list[sa.ColumnElement[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -12,9 +13,10 @@ import sqlalchemy as sa
 from dalsegno.store.filters import EVERYTHING, Filter
 from dalsegno.store.hidden import SHOWN_EXECUTIONS, first_sequence, shown_entries, shown_tasks
 from dalsegno.store.journals import bytes_in_messages, changes_of, first_changes, number_changes
-from dalsegno.store.listing import Listing, Order, columns, conditions, read_record
+from dalsegno.store.listing import Listing, Order, columns, conditions, one_row, read_record
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.places import ByPlace
+from dalsegno.store.prepared import Prepared, parameter
 from dalsegno.store.records import (
     AttemptRow,
     CheckpointRow,
@@ -80,8 +82,11 @@ _BY_NAME = Order((ENVIRONMENTS.c.namespace, ENVIRONMENTS.c.name), (str, str))
 
 _WITH_TEXT = DEFINITIONS.join(DOCUMENTS, DOCUMENTS.c.id == DEFINITIONS.c.document_id)
 
-# Statements that waiting clients need all the time are built once.
+# Statements that clients need all the time are built once: to build one takes several times as long as to execute it.
+_ID = parameter("id")
+_TASK = parameter("task")
 _IDS: sa.BindParameter[Any] = sa.bindparam("ids", expanding=True)
+_EXECUTION = one_row(ExecutionRow, EXECUTIONS, EXECUTIONS.c.id == _ID, SHOWN_EXECUTIONS)
 _EXECUTIONS_OF = {
     (full, discarded): sa.select(*columns(ExecutionRow, EXECUTIONS, full)).where(
         EXECUTIONS.c.id.in_(_IDS), *(() if discarded else (SHOWN_EXECUTIONS,))
@@ -89,6 +94,14 @@ _EXECUTIONS_OF = {
     for full in (True, False)
     for discarded in (True, False)
 }
+_IS_FORK = (EXECUTIONS.c.forked_from == _ID, sa.text("executions.forked_from <> ''"))
+_NEWEST_FORKS = Prepared(
+    sa.select(EXECUTIONS.c.id)
+    .where(*_IS_FORK)
+    .order_by(EXECUTIONS.c.created_s.desc(), EXECUTIONS.c.id.desc())
+    .limit(parameter("limit", sa.Integer))
+)
+_FORK_COUNT = Prepared(sa.select(sa.func.count()).select_from(EXECUTIONS).where(*_IS_FORK))
 _STANDINGS = sa.select(EXECUTIONS.c.id, EXECUTIONS.c.state, EXECUTIONS.c.active_count, EXECUTIONS.c.revision).where(
     EXECUTIONS.c.id.in_(_IDS), SHOWN_EXECUTIONS
 )
@@ -109,6 +122,13 @@ _READY_ATTEMPTS = sa.select(ATTEMPTS.c.execution_id).where(
 _WITH_READY = sa.select(EXECUTIONS.c.id).where(EXECUTIONS.c.id.in_(_IDS), _READY_ATTEMPTS.exists())
 _SHOWN_TASKS = shown_tasks(TASKS.c.execution_id, TASKS.c.number)
 _SHOWN_ATTEMPTS = shown_tasks(ATTEMPTS.c.execution_id, ATTEMPTS.c.task)
+_TASK_ROW = one_row(TaskRow, TASKS, TASKS.c.execution_id == _ID, TASKS.c.number == _TASK, _SHOWN_TASKS)
+_ATTEMPT_ROW = one_row(
+    AttemptRow,
+    ATTEMPTS,
+    *(ATTEMPTS.c.execution_id == _ID, ATTEMPTS.c.task == _TASK),
+    *(ATTEMPTS.c.item == parameter("item"), ATTEMPTS.c.attempt == parameter("attempt"), _SHOWN_ATTEMPTS),
+)
 _TASKS_OF = ByPlace(
     sa.select(*columns(TaskRow, TASKS, False)).where(_SHOWN_TASKS), TASKS.c.execution_id, TASKS.c.number
 )
@@ -125,10 +145,35 @@ _TASK_COUNTS = (
 _ENTRY_OF_TASK = sa.select(CHECKPOINTS.c.sequence).where(
     CHECKPOINTS.c.execution_id == TASKS.c.execution_id, CHECKPOINTS.c.task == TASKS.c.number, ~CHECKPOINTS.c.undone
 )
+_DEFINITION = one_row(DefinitionRow, DEFINITIONS, DEFINITIONS.c.definition_id == _ID, source=_WITH_TEXT)
+_NAME, _NAMESPACE = parameter("name"), parameter("namespace")
+_NAMED_DEFINITION = {
+    (has_version, full): one_row(
+        DefinitionRow,
+        DEFINITIONS,
+        *(DEFINITIONS.c.kind == parameter("kind"), DEFINITIONS.c.name == _NAME),
+        *(DEFINITIONS.c.namespace == _NAMESPACE, ~DEFINITIONS.c.deleted),
+        *((DEFINITIONS.c.version == parameter("version"),) if has_version else ()),
+        source=_WITH_TEXT if full else None,
+        order=DEFINITIONS.c.version.desc(),
+        full=full,
+    )
+    for has_version in (True, False)
+    for full in (True, False)
+}
+_ENVIRONMENT = one_row(
+    EnvironmentRow, ENVIRONMENTS, ENVIRONMENTS.c.namespace == _NAMESPACE, ENVIRONMENTS.c.name == _NAME
+)
+_JOURNAL = Prepared(
+    sa.select(JOURNAL.c.first, JOURNAL.c.entries, JOURNAL.c.changes, JOURNAL.c.last)
+    .where(JOURNAL.c.execution_id == _ID, JOURNAL.c.last > parameter("after"), JOURNAL.c.last >= first_sequence(_ID))
+    .order_by(JOURNAL.c.last)
+    .limit(_JOURNAL_ROWS)
+)
 _OPEN_TASKS = (
     sa.select(TASKS.c.name, TASKS.c.state, TASKS.c.attempt > 0, _ENTRY_OF_TASK.exists())
     .where(
-        TASKS.c.execution_id == sa.bindparam("id"),
+        TASKS.c.execution_id == parameter("id"),
         TASKS.c.superseded_by == "",
         TASKS.c.state != TaskState.REVERTED.value,
         sa.or_(~TASKS.c.routed, TASKS.c.state.not_in(sorted(COMPLETED_TASK))),
@@ -151,6 +196,16 @@ _NEWEST_OF_ITEM = ATTEMPTS.c.attempt == _of_same_task(sa.func.max, "attempt", "i
 _COUNTS = sa.or_(ATTEMPTS.c.accepted, ATTEMPTS.c.state == AttemptState.CANCELLED.value)
 
 
+@lru_cache(maxsize=100)
+def _attempts_of_execution(chosen: Filter, of_one_task: bool, full: bool) -> Prepared:
+    """Return the statement for attempts of one execution, or of one task of it. (Most filters are our own.)"""
+    where = [ATTEMPTS.c.execution_id == _ID, _SHOWN_ATTEMPTS]
+    where += conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)
+    if of_one_task:
+        where.append(ATTEMPTS.c.task == _TASK)
+    return Prepared(Listing(AttemptRow, ATTEMPTS, "", _BY_KEY).statement(where, full))
+
+
 class SqlQueries(TokenReads):
     """See store.Queries."""
 
@@ -158,8 +213,7 @@ class SqlQueries(TokenReads):
         self._connection = connection
 
     def execution(self, execution_id: str) -> ExecutionRow | None:
-        where = (EXECUTIONS.c.id == execution_id, SHOWN_EXECUTIONS)
-        row = read_record(self._connection, ExecutionRow, EXECUTIONS, *where)
+        row = read_record(self._connection, ExecutionRow, _EXECUTION, {"id": execution_id})
         return fill(self._connection, row) if row is not None else None
 
     def executions(
@@ -211,13 +265,10 @@ class SqlQueries(TokenReads):
         return listing.rows(self._connection, where, limit)
 
     def forks(self, execution_id: str, limit: int) -> tuple[list[str], int]:
-        table = EXECUTIONS
-        where = (table.c.forked_from == execution_id, sa.text("executions.forked_from <> ''"))
-        newest = sa.select(table.c.id).where(*where).order_by(table.c.created_s.desc(), table.c.id.desc()).limit(limit)
-        ids = list(self._connection.execute(newest).scalars())
+        ids = [row[0] for row in _NEWEST_FORKS.rows(self._connection, {"id": execution_id, "limit": limit})]
         if len(ids) < limit:
             return ids, len(ids)
-        return ids, int(self._connection.execute(sa.select(sa.func.count()).where(*where)).scalar_one())
+        return ids, int(_FORK_COUNT.rows(self._connection, {"id": execution_id})[0][0])
 
     def descendants(self, execution_id: str) -> list[str]:
         found: list[str] = []
@@ -257,8 +308,7 @@ class SqlQueries(TokenReads):
         return fill(self._connection, row) if row is not None else None
 
     def _task(self, execution_id: str, number: int) -> TaskRow | None:
-        where = (TASKS.c.execution_id == execution_id, TASKS.c.number == number, _SHOWN_TASKS)
-        return read_record(self._connection, TaskRow, TASKS, *where)
+        return read_record(self._connection, TaskRow, _TASK_ROW, {"id": execution_id, "task": number})
 
     def tasks_across(self, execution_ids: Collection[str], chosen: Filter, limit: int) -> list[TaskRow]:
         found: list[TaskRow] = []
@@ -330,12 +380,9 @@ class SqlQueries(TokenReads):
     ) -> Page[AttemptRow]:
         if not execution_id:
             return self._standalone_attempts(chosen, size, token, full)
-        where = [ATTEMPTS.c.execution_id == execution_id, _SHOWN_ATTEMPTS]
-        where += conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)
-        if task:
-            where.append(ATTEMPTS.c.task == task)
         listing = Listing(AttemptRow, ATTEMPTS, f"attempts {execution_id} {task}", _BY_KEY)
-        return listing.page(self._connection, where, chosen, size, token, full)
+        statement, given = _attempts_of_execution(chosen, bool(task), full), {"id": execution_id, "task": task}
+        return listing.page_of(self._connection, statement, given, chosen, size, token, full)
 
     def _standalone_attempts(self, chosen: Filter, size: int, token: str, full: bool) -> Page[AttemptRow]:
         source = ATTEMPTS.join(EXECUTIONS, EXECUTIONS.c.id == ATTEMPTS.c.execution_id)
@@ -344,9 +391,9 @@ class SqlQueries(TokenReads):
         return listing.page(self._connection, where, chosen, size, token, full)
 
     def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
-        where = [ATTEMPTS.c.execution_id == execution_id, _SHOWN_ATTEMPTS]
-        where += [column == number for column, number in zip(_ATTEMPT_KEY, key, strict=True)]
-        row = read_record(self._connection, AttemptRow, ATTEMPTS, *where)
+        task, item, attempt = key
+        given = {"id": execution_id, "task": task, "item": item, "attempt": attempt}
+        row = read_record(self._connection, AttemptRow, _ATTEMPT_ROW, given)
         return fill(self._connection, row) if row is not None else None
 
     def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
@@ -427,15 +474,9 @@ class SqlQueries(TokenReads):
     def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
         """Yield the rows of a journal one by one: the size of their values in messages, and the changes after this
         number."""
-        last, begins = after, first_sequence(execution_id)
+        last = after
         while True:
-            statement = (
-                sa.select(JOURNAL.c.first, JOURNAL.c.entries, JOURNAL.c.changes, JOURNAL.c.last)
-                .where(JOURNAL.c.execution_id == execution_id, JOURNAL.c.last > last, JOURNAL.c.last >= begins)
-                .order_by(JOURNAL.c.last)
-                .limit(_JOURNAL_ROWS)
-            )
-            rows = self._connection.execute(statement).all()
+            rows = _JOURNAL.rows(self._connection, {"id": execution_id, "after": last})
             for first, entries, written, last in rows:  # noqa: B007 -- the last one says where the next query begins
                 texts = fetch_texts(self._connection, execution_id, referenced_digests([written]))
                 changes = number_changes(first, entries, decode_changes(written, texts))
@@ -463,24 +504,16 @@ class SqlQueries(TokenReads):
         return listing.page(self._connection, where, chosen, size, token, full)
 
     def definition(self, definition_id: str) -> DefinitionRow | None:
-        condition = DEFINITIONS.c.definition_id == definition_id
-        return read_record(self._connection, DefinitionRow, DEFINITIONS, condition, source=_WITH_TEXT)
+        return read_record(self._connection, DefinitionRow, _DEFINITION, {"id": definition_id})
 
     def find_definition(
         self, kind: DefinitionKind, name: str, namespace: str, version: int = 0, full: bool = True
     ) -> DefinitionRow | None:
-        table = DEFINITIONS
-        where = [table.c.kind == kind, table.c.name == name, table.c.namespace == namespace, ~table.c.deleted]
-        if version:
-            where.append(table.c.version == version)
-        order = table.c.version.desc()
-        source = _WITH_TEXT if full else None
-        return read_record(self._connection, DefinitionRow, table, *where, source=source, order=order, full=full)
+        given = {"kind": kind, "name": name, "namespace": namespace, "version": version}
+        return read_record(self._connection, DefinitionRow, _NAMED_DEFINITION[bool(version), full], given)
 
     def environment(self, namespace: str, name: str) -> EnvironmentRow | None:
-        table = ENVIRONMENTS
-        where = (table.c.namespace == namespace, table.c.name == name)
-        return read_record(self._connection, EnvironmentRow, table, *where)
+        return read_record(self._connection, EnvironmentRow, _ENVIRONMENT, {"namespace": namespace, "name": name})
 
     def environments(
         self, chosen: Filter = EVERYTHING, size: int = 0, token: str = "", full: bool = False

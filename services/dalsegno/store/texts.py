@@ -44,6 +44,13 @@ ROW_BYTES = 400
 _CHUNK = 400
 """How many texts are looked up at once."""
 
+_THESE = (
+    TEXTS.c.execution_id == sa.bindparam("id"),
+    TEXTS.c.digest.in_(sa.bindparam("digests", expanding=True)),
+)
+_TEXTS = sa.select(TEXTS.c.digest, TEXTS.c.text).where(*_THESE)
+_SIZES = sa.select(TEXTS.c.digest, sa.func.length(TEXTS.c.text)).where(*_THESE)
+
 
 def owner(row: object) -> str:
     """Return the id of the execution to which the texts of a row belong."""
@@ -89,19 +96,19 @@ def fetch_texts(
 ) -> Texts | None:
     """Return the texts of an execution by digest. None when together they are larger than `bytes_max`."""
     if bytes_max is not None:
-        sizes = dict(_lookup(connection, execution_id, wanted, sa.func.length(TEXTS.c.text)))  # in characters
+        sizes = dict(_lookup(connection, execution_id, wanted, _SIZES))  # in characters
         if sum(sizes.values()) > bytes_max:
             return None
-    return Texts(_lookup(connection, execution_id, wanted, TEXTS.c.text))
+    return Texts(_lookup(connection, execution_id, wanted, _TEXTS))
 
 
 def _lookup(
-    connection: sa.Connection, execution_id: str, wanted: Collection[str], column: sa.ColumnElement[Any]
+    connection: sa.Connection, execution_id: str, wanted: Collection[str], statement: sa.Select[Any]
 ) -> Iterable[tuple[str, Any]]:
     names = list(wanted)
     for start in range(0, len(names), _CHUNK):
-        where = (TEXTS.c.execution_id == execution_id, TEXTS.c.digest.in_(names[start : start + _CHUNK]))
-        yield from ((row[0], row[1]) for row in connection.execute(sa.select(TEXTS.c.digest, column).where(*where)))
+        given = {"id": execution_id, "digests": names[start : start + _CHUNK]}
+        yield from ((row[0], row[1]) for row in connection.execute(statement, given))
 
 
 def fill(connection: sa.Connection, row: Record) -> Record:
