@@ -1,18 +1,25 @@
-"""Connections of Hypercorn, with two faults mended.
+"""Connections of Hypercorn, with two faults mended and less work for each request.
 
 When a client closes its connection, Hypercorn 0.18 keeps the socket until the time for idle connections is over, for a
 task of the connection waits for that. And over HTTP/2 it does not wake the applications that wait until something is
 sent: each call that was open keeps its task, and all of them the socket, until the gateway stops.
+
+For each request it cancels the task that waits for a connection to be idle for too long, waits for the end of that task
+and of its inner one, and starts both again: a third of what it does for a small request. Here one task looks at the
+clock.
 """
 
 from __future__ import annotations
 
+import asyncio
+import math
 import ssl
+from contextlib import suppress
 
 import hypercorn.asyncio.run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
-from hypercorn.events import Event, Updated
+from hypercorn.events import Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
 
 from dalsegno.rpc.credentials import ServerTls, names_in_peer
@@ -44,6 +51,8 @@ class Connection(TCPServer):
     """One connection. When its client has closed it, nothing waits for it any more."""
 
     _has_ended = False
+    _idle_since_s = -math.inf
+    """Since when no request is served, by the loop's clock; infinite while one is."""
 
     async def run(self) -> None:
         """Serve the connection; one whose certificate has another name than those let in gets only refusals."""
@@ -53,9 +62,29 @@ class Connection(TCPServer):
         await super().run()
 
     async def protocol_send(self, event: Event) -> None:
-        """Send bytes, close the connection, or let it be idle or not."""
-        if not (self._has_ended and isinstance(event, Updated)):
+        """Send bytes, close the connection, or note whether it is idle."""
+        if isinstance(event, Updated):
+            self._idle_since_s = self.loop.time() if event.idle else math.inf
+            if event.idle and self.context.terminated.is_set() and not self._has_ended:
+                await super().protocol_send(event)  # closes it at once
+        elif not isinstance(event, RawData) or event.data:
             await super().protocol_send(event)
+
+    async def _idle_timeout(self) -> None:
+        """Close the connection when it has been idle for its time, or when the server stops and it is idle."""
+        self._idle_since_s = max(self._idle_since_s, self.loop.time())
+        stopping = self.context.terminated
+        while not stopping.is_set() and (left_s := self._idle_left_s()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await stopping.wait()
+        if self._idle_since_s != math.inf:
+            await asyncio.shield(self._initiate_server_close())
+
+    def _idle_left_s(self) -> float:
+        """Return for how long the connection may still be idle; for one that is not, the whole time."""
+        allowed_s = self.config.keep_alive_timeout
+        return allowed_s if self._idle_since_s == math.inf else self._idle_since_s + allowed_s - self.loop.time()
 
     async def _read_data(self) -> None:
         await super()._read_data()

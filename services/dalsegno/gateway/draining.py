@@ -97,8 +97,10 @@ class _Request:
         """Return the next message for the application."""
         if self.refused is not None:
             return {"type": "http.disconnect"}
+        if self.ended:  # now it only comes to know that its caller has gone
+            return await self._next()
         try:
-            async with asyncio.timeout(None if self.ended else self._patience_s()):
+            async with asyncio.timeout(self._patience_s()):
                 message = await self._next()
         except TimeoutError:
             self.refused = _TOO_SLOW
