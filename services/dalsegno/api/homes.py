@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from dalsegno.rpc.peers import Peer
 
 HOMES_MAX = 50_000
-"""The number of executions whose engine is known. The oldest are forgotten."""
+"""The number of executions whose engine is known. The oldest are forgotten, a tenth at a time."""
 
 
 class Homes:
@@ -23,7 +25,9 @@ class Homes:
         if engine is not None:
             self._peers[execution_id] = engine
         if len(self._peers) > HOMES_MAX:
-            del self._peers[next(iter(self._peers))]
+            # Many at once: to find the oldest, a dict passes over the places of all that were deleted before it.
+            for oldest in list(islice(self._peers, max(1, HOMES_MAX // 10))):
+                del self._peers[oldest]
 
     def of(self, execution_id: str) -> Peer | None:
         """Return the engine of an execution; None if it is not known."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import grpc
 import pytest
@@ -19,7 +20,7 @@ from dalsegno.api.homes import Homes
 from dalsegno.api.writes import Writes
 from dalsegno.rpc import peers as peers_module
 from dalsegno.rpc.errors import status_of, trailing_metadata
-from dalsegno.rpc.peers import Balanced, Peers, Standing, addresses_of
+from dalsegno.rpc.peers import Balanced, Peer, Peers, Standing, addresses_of
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import engine_service_pb2_grpc
 from dalsegno.v1 import execution_service_pb2 as public
@@ -186,6 +187,20 @@ async def test_the_engines_of_few_executions_are_known(monkeypatch: pytest.Monke
     for name in "abacd":
         api.homes.note(name, peer)
     assert (len(api.homes), api.homes.of("b"), api.homes.of("a")) == (3, None, peer)
+
+
+def test_to_forget_an_engine_takes_no_longer_the_more_were_forgotten() -> None:
+    """An api that has seen more executions than it remembers notes the next ones as quickly as the first ones."""
+    homes, peer, least_s = Homes(), cast(Peer, object()), 0.5
+    taken_s: list[float] = []
+    for begin in range(0, 4 * homes_module.HOMES_MAX, homes_module.HOMES_MAX):
+        ids = [f"execution-{number}" for number in range(begin, begin + homes_module.HOMES_MAX)]
+        began_s = time.thread_time()
+        for each in ids:
+            homes.note(each, peer)
+        taken_s.append(time.thread_time() - began_s)
+    assert taken_s[-1] < 10 * taken_s[0] + least_s
+    assert len(homes) <= homes_module.HOMES_MAX
 
 
 @pytest.mark.parametrize("has_id", [True, False])
