@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -329,11 +329,11 @@ def begin(method: str, context: Context) -> ServedCall:
 def open_call(method: str, request_id: object, *, own_client: bool = False) -> ServedCall:
     """Count a call that begins. It gets a new request id unless the given one is well formed."""
     if not (isinstance(request_id, str) and _REQUEST_ID.fullmatch(request_id)):
-        request_id = uuid.uuid4().hex
+        request_id = os.urandom(16).hex()
     call = ServedCall(method, request_id, own_client, method.startswith("/dalsegno."), time.monotonic())
     logs.request_id.set(request_id)
     if call.ours:
-        _open_calls(*_labels(call)).inc()
+        _open_calls(*_labels(call.method)).inc()
     return call
 
 
@@ -342,7 +342,7 @@ def finish(call: ServedCall, code: str, error: BaseException | None = None, mess
     if not call.ours:
         return
     took_s = time.monotonic() - call.began_s
-    service, method = _labels(call)
+    service, method = _labels(call.method)
     _open_calls(service, method).dec()
     _ended_calls(service, method, code).inc()
     _call_seconds(service, method).observe(took_s)
@@ -367,6 +367,13 @@ def finish(call: ServedCall, code: str, error: BaseException | None = None, mess
 
 
 # Cached: the look-up of labels takes longer than counting.
+
+
+@lru_cache(maxsize=1024)
+def _labels(method: str) -> tuple[str, str]:
+    """Return the service and the method for metrics and log lines."""
+    service, _, name = method.lstrip("/").rpartition("/")
+    return service.removeprefix("dalsegno.v1."), name
 
 
 @lru_cache(maxsize=1024)
@@ -406,8 +413,3 @@ def _code_name(code: Any) -> str:
         if code is known or code == known.value[0]:
             return known.name
     return "UNKNOWN"
-
-
-def _labels(call: ServedCall) -> tuple[str, str]:
-    service, _, method = call.method.lstrip("/").rpartition("/")
-    return service.removeprefix("dalsegno.v1."), method

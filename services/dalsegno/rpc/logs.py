@@ -87,15 +87,14 @@ def _moment(record: logging.LogRecord) -> datetime.datetime:
 
 
 def _facts(record: logging.LogRecord) -> dict[str, object]:
-    facts = {key: value for key, value in record.__dict__.items() if key not in _STANDARD and value not in ("", None)}
-    current = request_id.get()
-    if current and "request_id" not in facts:
+    facts: dict[str, object] = {}
+    for key, value in record.__dict__.items():
+        if key in _STANDARD or value is None or value == "":
+            continue
+        if isinstance(value, str) and not value.isascii():
+            # A lone surrogate in a name from outside must not make the line fail.
+            value = value.encode("utf-8", "backslashreplace").decode()
+        facts[key] = value
+    if "request_id" not in facts and (current := request_id.get()):
         facts["request_id"] = current
-    return {key: _carried(value) for key, value in facts.items()}
-
-
-def _carried(value: object) -> object:
-    # A lone surrogate in a name from outside must not make the line fail.
-    if not isinstance(value, str) or value.isascii():
-        return value
-    return value.encode("utf-8", "backslashreplace").decode()
+    return facts
