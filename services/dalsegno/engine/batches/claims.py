@@ -18,8 +18,8 @@ Recorded = AnyChange | Consolidated
 """What a journal has."""
 
 SMALL_REVISION = 1_000
-"""Executions with at most so many changes are loaded together: their journals by one query, and each in a quarter of
-the time that it takes alone."""
+"""Executions with at most so many changes are loaded together: their journals by one query, and without the numbers of
+changes, which nothing needs here."""
 
 LOADED_TOGETHER = 20
 """How many at most. A batch that takes over hundreds from another engine has time to step some of them only."""
@@ -96,9 +96,8 @@ class Claims:
         if execution_id not in self._asked and not self.deaths:
             ids = self._next_small(execution_id)
             self._asked.update(ids)
-            if len(ids) > 1:
-                first_sequences = {each: self._first_sequences[each] for each in ids}
-                self._small_journals.update(self._transaction.plain_journals(first_sequences))
+            first_sequences = {each: self._first_sequences[each] for each in ids}
+            self._small_journals.update(self._transaction.plain_journals(first_sequences))
         return self._small_journals.pop(execution_id, None)
 
     def _next_small(self, execution_id: str) -> list[str]:
