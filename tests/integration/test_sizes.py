@@ -78,10 +78,10 @@ async def test_results_of_many_tasks_come_in_pages(system: System) -> None:
 async def test_long_definitions_let_others_go_on(system: System) -> None:
     """Ten are validated and two stored at the same time: a canary beside them waits for none, and what is stored runs
     when it has come."""
-    text = orquesta(300_000)
+    text = orquesta(150_000)
     validation = workflow_service_pb2.ValidateDefinitionsRequest(text=text, name="long.one")
     async with singing(lambda: canary_run(system)) as canary:
-        defined = asyncio.gather(*(system.define(mistral(300_000, f"long{number}")) for number in range(2)))
+        defined = asyncio.gather(*(system.define(mistral(150_000, f"long{number}")) for number in range(2)))
         validations = (system.workflows.ValidateDefinitions(validation, timeout=120) for _ in range(10))
         answers = await asyncio.gather(*validations)
         await defined

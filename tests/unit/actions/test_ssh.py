@@ -119,6 +119,7 @@ async def test_several_hosts_give_a_list(machine: Machine) -> None:
     assert await ssh.run("hostname", hosts[:1], "anna", "open sesame", port=machine.port) == "conductor\n"
 
 
+@pytest.mark.long("starts servers")
 async def test_a_key_opens(machine: Machine, key: asyncssh.SSHKey, home: Path) -> None:
     """A key is given as text, as a file of ~/.ssh or as a path, with and without a passphrase."""
     key.write_private_key(str(home / ".ssh" / "id_score"), passphrase="for the key")

@@ -81,6 +81,7 @@ def test_the_database_is_in_no_option(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("service", ["engine", "api"])
+@pytest.mark.long("starts services")
 def test_a_service_alone_says_it_in_one_line(service: str, tmp_path: Path) -> None:
     """A service that is started without the option ends with the reason."""
     options = ["--listen", OPEN, "--database", f"sqlite:///{tmp_path}/store.db"]

@@ -190,6 +190,7 @@ async def test_what_the_event_itself_changes_makes_nothing_stale(desk: Desk) -> 
     assert _output(row)["seen"][::2] == [False, "look"]
 
 
+@pytest.mark.long("many evaluations that take long")
 async def test_what_others_do_does_not_starve_anybody(desk: Desk) -> None:
     """An expression that asks about other executions has a value though they change all the time."""
     async with await _prepared(desk):
@@ -243,6 +244,7 @@ async def test_an_answer_that_takes_longer_holds_up_no_others(desk: Desk) -> Non
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.long("many evaluations that take long")
 async def test_a_quick_write_does_not_wait_for_slow_ones_that_travel_with_it(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

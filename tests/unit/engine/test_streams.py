@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import pytest
+
 from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.executors.callbacks import Callbacks
@@ -132,6 +134,7 @@ async def test_when_the_engine_stops_it_waits_for_nobody_who_has_left() -> None:
     assert not stream.is_ended
 
 
+@pytest.mark.long("many megabytes")
 async def test_an_executor_is_read_no_further_while_nothing_is_stored() -> None:
     """Of 100,000 reports about a thousand are taken in; the rest follow as these are stored, and not being read is
     no silence of the executor."""

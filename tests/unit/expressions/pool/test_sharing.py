@@ -71,6 +71,7 @@ def test_jobs_run_in_parallel(pool: Pool) -> None:
     assert most_at_once([(begun_s, ended_s) for begun_s, ended_s in spans]) == 2
 
 
+@pytest.mark.long("seconds of regular expressions")
 def test_a_slice_of_items_is_soon_done(pool: Pool) -> None:
     """275 jobs of one owner that take 0.05 s each are done in little more than half of their time. (They sleep, so that
     other tests do not count; 275 regular expressions are the same on a quiet machine.)"""
@@ -84,6 +85,7 @@ def test_a_slice_of_items_is_soon_done(pool: Pool) -> None:
     assert 6.8 < took_s < 15
 
 
+@pytest.mark.long("many jobs")
 def test_small_jobs_are_quick(pool: Pool) -> None:
     """1,000 of them at once, and one after the other with a question each: around a millisecond or less."""
     outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
