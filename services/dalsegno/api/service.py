@@ -22,6 +22,7 @@ from dalsegno.definitions.document import forget_expressions
 from dalsegno.definitions.reading import MODULE as READING
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc.background import keep_running
+from dalsegno.rpc.caller_limits import Limits
 from dalsegno.rpc.guard import Guard
 from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.options import Auth
@@ -61,7 +62,9 @@ class Api:
         self._follower = Follower(self._reads, homes)
         self._engines = Peers("engine", settings.engines, self._follower.follow, settings.tls.calls, settings.token)
         writes = Writes(self._engines, homes)
-        guard = Guard(self._reads.run, settings.service_names) if settings.auth == Auth.TOKENS else None
+        limits = Limits(settings.caller_calls, settings.caller_streams)
+        is_guarded = settings.auth == Auth.TOKENS
+        guard = Guard(self._reads.run, settings.service_names, limits) if is_guarded else None
         self._server = Server(
             *(settings.listen, SERVICES, UNHURRIED),
             insecure=settings.insecure,

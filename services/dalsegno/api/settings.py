@@ -35,6 +35,10 @@ class Settings:
     auth: str = Auth.OPEN
     service_names: tuple[str, ...] = ()
     """The names in certificates of services of ours, which may act for others."""
+    caller_calls: int = 0
+    """The number of calls that one token may make in a second; 0: any."""
+    caller_streams: int = 0
+    """The number of streams and waits that one token may have open; 0: any."""
     token: TokenFile | None = None
     """The token that it shows to engines."""
     insecure: bool = False
@@ -57,12 +61,16 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_tls(BOTH_OPTIONS)
     parser.add_auth(AUTH)
     parser.add_list("service-names", SERVICE_NAMES)
+    parser.add("caller-calls", int, "the number of calls that one token may make in a second; 0: any")
+    parser.add("caller-streams", int, "the number of streams and waits that one token may have open; 0: any")
     parser.add_token_file("the file of the token to show to engines, of the role service")
     parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)
     parser.check_service_names(found)
     found["token"] = parser.take_token(found)
+    if min(found["caller_calls"], found["caller_streams"]) < 0:
+        parser.error("--caller-calls and --caller-streams must not be negative")
     if not found["progress_s"] >= 1:
         parser.error("--progress-s must be at least 1")
     return Settings(**found)

@@ -19,6 +19,7 @@ from dalsegno.access.bearer import KEY
 from dalsegno.access.callers import HOLDER, Caller
 from dalsegno.access.grants import EVERY, Grant, Role
 from dalsegno.access.permissions import RULES, Rule, Scope
+from dalsegno.rpc.caller_limits import CallerLimits, Limits
 from dalsegno.rpc.channel import ACTOR_KEY
 from dalsegno.rpc.token_directory import HOW, Run, TokenDirectory
 from dalsegno.store.filters import check_closed
@@ -33,14 +34,17 @@ KNOWN_MAX = 100_000
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
+NO_LIMITS = Limits()
 _NOBODY = Caller("")
 
 
 class Guard:
     """Checks the calls of one server."""
 
-    def __init__(self, run: Run, service_names: Collection[str] = ()) -> None:
-        """`run` reads the store. `service_names`: the names in certificates of our own services."""
+    def __init__(self, run: Run, service_names: Collection[str] = (), limits: Limits = NO_LIMITS) -> None:
+        """`run` reads the store. `service_names`: the names in certificates of our own services; `limits`: of each
+        caller."""
+        self.limits = CallerLimits(limits)
         self._run = run
         self.service_names = frozenset(service_names)
         self.tokens = TokenDirectory(run)

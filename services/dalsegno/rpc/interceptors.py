@@ -152,7 +152,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call = begin(method, context)
             waiting = None if has_deadline else self._note_wait(call)
             try:
-                request = await self._admit(call, request, context, reads_stream)
+                request = await self._admit(call, request, context, reads_stream, not has_deadline)
                 if has_deadline and context.time_remaining() is None:
                     async with asyncio.timeout(UNARY_DEADLINE_S):
                         response = await inner(request, context)
@@ -178,7 +178,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 if self._stopping:
                     raise Unavailable("the server is stopping")
-                request = await self._admit(call, request, context, reads_stream)
+                request = await self._admit(call, request, context, reads_stream, True)
                 answers = inner(request, context)
                 if inspect.isawaitable(answers):  # this servicer writes to the context itself
                     await answers
@@ -209,7 +209,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return stream
 
-    async def _admit(self, call: ServedCall, request: Any, context: Context, reads_stream: bool) -> Any:
+    async def _admit(
+        self, call: ServedCall, request: Any, context: Context, reads_stream: bool, takes_long: bool
+    ) -> Any:
         """Return the request, as the servicer gets it. Raises what is wrong with the call."""
         self._check_client(context)
         if self._guard is None:
@@ -220,12 +222,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         message = request if isinstance(request, Message) and not reads_stream else None
         metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         names = _names_of(context) if self._guard.service_names else ()
-        call.caller = await self._guard.identify(call.method, message, metadata, names)
-        current.set(call.caller)
+        call.caller = caller = await self._guard.identify(call.method, message, metadata, names)
+        self._guard.limits.take(caller)
+        if reads_stream or takes_long:
+            self._guard.limits.check_open(caller, self._count_open(caller) - 1)
+        current.set(caller)
         request = _readable(request) if reads_stream else request
         call.note(request)
-        await self._guard.permit(call.caller, call.method, message)
+        await self._guard.permit(caller, call.method, message)
         return request
+
+    def _count_open(self, caller: Caller) -> int:
+        """Return how many streams and waits a caller has, this one among them."""
+        found = (*self._streams.values(), *self._waits.values())
+        return sum(each.call.caller.token_id == caller.token_id for each in found)
 
     def _note_wait(self, call: ServedCall) -> _OpenCall:
         task = cast("asyncio.Task[Any]", asyncio.current_task())

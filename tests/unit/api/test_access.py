@@ -15,6 +15,7 @@ import pytest_asyncio
 from tests.unit.api.guarded import Guarded, add_token, guarded_system, refusal
 
 from dalsegno.access.bearer import hash_of, id_of, new_token
+from dalsegno.rpc.failure import read_failure
 from dalsegno.v1 import access_service_pb2 as access
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import environment_service_pb2 as environments
@@ -278,3 +279,38 @@ async def test_revocation_ends_open_streams_and_waits(system: Guarded) -> None:
     assert code is UNAUTHENTICATED
     assert not unaffected.done()
     unaffected.cancel()
+
+
+async def test_a_caller_has_limits_of_its_own(tmp_path: Path) -> None:
+    """Beyond its calls a second, or its open streams, a caller is refused with the time of the next try; others are
+    served, and it is served again."""
+    async with guarded_system(tmp_path, is_started=False) as system:
+        await system.start_engine()
+        own = system.file(add_token(system.store, "api", "service"))
+        await system.start_api(token=own, caller_calls=2, caller_streams=2)
+        there = await start_one(system, "team-a")
+        anna = await system.granted("viewer")
+        get = executions.GetExecutionRequest(execution_id=there)
+        answers = await asyncio.gather(*(anna.executions.GetExecution(get) for _ in range(60)), return_exceptions=True)
+        refused = [read_failure(each) for each in answers if isinstance(each, grpc.aio.AioRpcError)]
+        assert refused
+        assert len(answers) > len(refused)
+        assert {(each.code, each.message) for each in refused} == {
+            (grpc.StatusCode.RESOURCE_EXHAUSTED, "'anna' makes more than 2 calls a second")
+        }
+        assert all(each.retry_s is not None and 0 < each.retry_s <= 0.5 for each in refused)
+        await asyncio.sleep(0.6)  # the time after which there is a call left
+        await anna.executions.GetExecution(get)
+        watch = executions.WatchExecutionRequest(execution_id=there)
+        carl = [await system.granted("viewer", name="carl") for _ in range(3)]
+        dora = await system.granted("viewer", name="dora")
+        streams = [dora.executions.WatchExecution(watch), dora.executions.WatchExecution(watch)]
+        for each in streams:
+            await each.read()
+        await asyncio.sleep(0.6)
+        code, told = await refusal(dora.executions.WatchExecution(watch))
+        assert (code, "has 2 streams and waits open" in told) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
+        for each in carl:
+            await each.executions.GetExecution(get)
+        for each in streams:
+            each.cancel()

@@ -1,0 +1,59 @@
+"""How much one caller may ask of one server: calls a second, and calls that are open for long."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from dalsegno.access.callers import Caller
+from dalsegno.access.grants import Role
+from dalsegno.workflow.refusals import Overloaded
+
+CALLERS_MAX = 10_000
+"""How many callers are counted. Those that have not called for the longest time are forgotten: they have a full second
+of calls again."""
+
+
+RETRY_LEAST_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of each caller; 0: none."""
+
+    calls_a_second: int = 0
+    open_calls: int = 0
+    """Streams and waits."""
+
+
+class CallerLimits:
+    """Counts the calls of each token. Services of our own have no limits: they call for others."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """By token id: how many calls it had left, and when, by the steady clock."""
+
+    def take(self, caller: Caller) -> None:
+        """Count a call. Raises Overloaded, with the time after which there is one left."""
+        rate = self._limits.calls_a_second
+        if not rate or not caller.token_id or caller.has_everywhere(Role.SERVICE):
+            return
+        now_s = time.monotonic()
+        left, at_s = self._left.get(caller.token_id, (float(rate), now_s))
+        left = min(float(rate), left + (now_s - at_s) * rate)
+        if left < 1:
+            raise Overloaded(
+                f"{caller.name!r} makes more than {rate} calls a second", max(RETRY_LEAST_S, (1 - left) / rate)
+            )
+        self._left[caller.token_id] = left - 1, now_s
+        self._left.move_to_end(caller.token_id)
+        if len(self._left) > CALLERS_MAX:
+            self._left.popitem(last=False)
+
+    def check_open(self, caller: Caller, others: int) -> None:
+        """Raise Overloaded if a caller has so many open calls that it may have no further one."""
+        most = self._limits.open_calls
+        if most and others >= most and caller.token_id and not caller.has_everywhere(Role.SERVICE):
+            raise Overloaded(f"{caller.name!r} has {others} streams and waits open: end one, or try again later")
