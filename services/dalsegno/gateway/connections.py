@@ -66,7 +66,7 @@ class Connection(TCPServer):
         if isinstance(event, Updated):
             self._idle_since_s = self.loop.time() if event.idle else math.inf
             if event.idle and self.context.terminated.is_set() and not self._has_ended:
-                await super().protocol_send(event)  # closes it at once
+                await self.idle_task.restart(self._task_group, self._idle_timeout)  # closes it at once
         elif not isinstance(event, RawData) or event.data:
             await super().protocol_send(event)
 
