@@ -1,4 +1,4 @@
-"""Connections of Hypercorn, with two faults mended and less work for each request.
+"""Connections of Hypercorn, with two faults fixed and less work for each request.
 
 When a client closes its connection, Hypercorn 0.18 keeps the socket until the time for idle connections is over, for a
 task of the connection waits for that. And over HTTP/2 it does not wake the applications that wait until something is
