@@ -41,14 +41,14 @@ def test_an_engine_that_was_ended_can_neither_write_nor_renew_itself(store: Stor
     assert store.renew_engine(number, 3.0)
     assert store.renew_engine(number, 4.5)
     with store.write() as transaction:
-        assert transaction.hold_engine(number) is not None
+        assert transaction.claim_for(number, []).shift_s is not None
         assert transaction.queries.engines() == {number: EngineRow(number, "a", "p", beats=2, patience_s=4.5)}
     assert store.end_engine(number)
     assert store.end_engine(number)
     assert not store.renew_engine(number, 3.0)
     with store.write() as transaction:
-        assert transaction.hold_engine(number) is None
-        assert transaction.hold_engine(99) is None
+        assert transaction.claim_for(number, []).shift_s is None
+        assert transaction.claim_for(99, []).shift_s is None
         assert transaction.queries.engines()[number].beats == 2
 
 
@@ -102,7 +102,7 @@ def test_an_engine_renews_its_row_during_a_long_transaction(pair: tuple[SqlStore
     """A batch that takes long does not make its engine look silent."""
     number = pair[0].register_engine("a", "p", is_alone=False)
     with pair[0].write() as transaction:
-        assert transaction.hold_engine(number) is not None
+        assert transaction.claim_for(number, []).shift_s is not None
         assert pair[0].renew_engine(number, 3.0)
 
 
@@ -113,7 +113,7 @@ def test_the_open_transaction_of_a_silent_engine_is_broken_off(pair: tuple[SqlSt
     number = frozen.register_engine("a", "p", is_alone=False)
     other.register_engine("b", "q", is_alone=False)
     with pytest.raises(StoreUnreachable), frozen.write() as transaction:  # noqa: PT012 -- it fails at any statement
-        assert transaction.hold_engine(number) is not None
+        assert transaction.claim_for(number, []).shift_s is not None
         transaction.settle("colour", "red")
         assert not other.end_engine(number)
         ended = False
@@ -122,5 +122,5 @@ def test_the_open_transaction_of_a_silent_engine_is_broken_off(pair: tuple[SqlSt
         assert ended
         transaction.settle("colour", "red")
     with frozen.write() as transaction:
-        assert transaction.hold_engine(number) is None
+        assert transaction.claim_for(number, []).shift_s is None
         assert transaction.queries.setting("colour") is None

@@ -12,6 +12,7 @@ from tests.store.scenes import LARGE, add_task, create, save, start
 from dalsegno.store.inspection import check_execution
 from dalsegno.store.records import (
     ClockRow,
+    DefinitionPlace,
     Deletion,
     DescriptionRow,
     DueMessage,
@@ -194,6 +195,30 @@ def test_definitions_have_versions(store: Store) -> None:
         assert (kept.deleted, kept.text) == (True, "version: '2.0'")
         rows = transaction.save_document(_document(), [replace(flow, definition_id="d5")])
         assert rows[0].version == 3
+
+
+def test_an_engine_finds_definitions_with_its_claim(store: Store) -> None:
+    """For each place the newest version that is not deleted, or the one that is asked for, in exactly that namespace;
+    an engine that has ended is told so."""
+    flow = StoredMember("d1", "workflow", "flow")
+    places = [
+        DefinitionPlace("workflow", "flow", ""),
+        DefinitionPlace("workflow", "flow", "", 1),
+        DefinitionPlace("action", "flow", ""),
+        DefinitionPlace("workflow", "flow", "other"),
+        DefinitionPlace("workflow", "flow", "", 3),
+    ]
+    engine = store.register_engine("engine", "", is_alone=False)
+    with store.write() as transaction:
+        transaction.save_document(_document(), [flow])
+        transaction.save_document(_document(), [replace(flow, definition_id="d2")])
+        transaction.save_document(_document("other"), [replace(flow, definition_id="d3")])
+    with store.write() as transaction:
+        assert transaction.claim_for(engine, ["e1"], places) == (0.0, {}, ["d2", "d1", None, "d3", None])
+        transaction.delete_definitions("workflow", "flow", "", version=2)
+    assert store.end_engine(engine)
+    with store.write() as transaction:
+        assert transaction.claim_for(engine, [], places[:1]) == (None, {}, ["d1"])
 
 
 def test_environments_are_put_whole(store: Store) -> None:

@@ -163,6 +163,7 @@ def test_a_lease_that_another_engine_renews_is_left_to_it(engines: Sequence[SqlS
         transaction.save_session(SessionRow("s1", "executor", "engine", 10.0))
     with one.write() as mine, other.write() as theirs:
         mine.renew_sessions(["s1"], 11.0, 20.0)
+        mine.now_s()  # what was written before is sent before it
         theirs.renew_sessions(["s1"], 11.5, 20.5)
     with one.write() as transaction:
         found = transaction.session("s1")

@@ -16,7 +16,7 @@ def test_rows_at_several_places_are_found_by_an_index(tmp_path: Path) -> None:
     made: list[str] = []
     with store.inspect() as connection:
         driver: Any = connection.connection.driver_connection
-        queries = SqlQueries(connection)
+        queries = SqlQueries(lambda: connection)
         driver.set_trace_callback(made.append)
         queries.attempts_of([("a", (1, 0, 1)), ("b", (1, 0, 1))])
         queries.tasks_of([("a", 1), ("b", 1)])

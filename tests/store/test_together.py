@@ -13,11 +13,13 @@ from tests.store.scenes import Scene, add_task, save, start
 
 from dalsegno.store.inspection import check
 from dalsegno.store.opening import open_store
+from dalsegno.store.records import Begun, Claimed, DefinitionPlace, NewMessage, RequestRow
 from dalsegno.store.servers import Session
 from dalsegno.store.sql import SqlStore
 from dalsegno.store.store import StoreConflict, Transaction
 from dalsegno.store.transaction import SqlTransaction
 from dalsegno.workflow.changes import ExecutionMoved
+from dalsegno.workflow.events import PauseRequested
 from dalsegno.workflow.states import ExecutionState
 
 MANY = 200
@@ -51,24 +53,71 @@ def _count_round_trips(trace: Path) -> int:
     return sum(pair == ("F", "B") for pair in itertools.pairwise(sides))
 
 
-def test_executions_are_written_in_one_round_trip(store: SqlStore, tmp_path: Path) -> None:
-    """All that a batch writes of new and of known executions takes one round trip, not one for each table: each takes
-    as long as the database is away."""
+@contextmanager
+def _traced(store: SqlStore, trace: Path) -> Iterator[Transaction]:
+    """A transaction, with its commit, of which libpq writes down what it sends and receives."""
+    with trace.open("w") as file:
+        with store.write() as transaction:
+            connection = _driver(transaction).pgconn
+            connection.trace(file.fileno())
+            connection.set_trace_flags(psycopg.pq.Trace.SUPPRESS_TIMESTAMPS)
+            yield transaction
+        connection.untrace()
+
+
+def test_a_batch_takes_two_round_trips(store: SqlStore, tmp_path: Path) -> None:
+    """A batch begins, finds that its engine has not ended and claims in one round trip; all that it writes of new and
+    of known executions and of messages takes one more, with the commit: each takes as long as the database is away."""
+    engine = store.register_engine("engine-1", "", is_alone=True)
     known = [start(name) for name in ("e1", "e2")]
     for scene in known:
         save(store, scene)
         scene.do(ExecutionMoved(state=ExecutionState.PAUSED, at_s=101.0))
     saved = [scene.saved() for scene in (*known, add_task(start("e3"), 1))]
     trace = tmp_path / "trace"
-    with store.write() as transaction, trace.open("w") as file:
-        connection = _driver(transaction).pgconn
-        transaction.claim(["e1", "e2"])
-        connection.trace(file.fileno())
-        connection.set_trace_flags(psycopg.pq.Trace.SUPPRESS_TIMESTAMPS)
+    with _traced(store, trace) as transaction:
+        places = [DefinitionPlace("workflow", "flow", "ns"), DefinitionPlace("action", "std.noop", "")]
+        begun = transaction.claim_for(engine, ["e1", "e2", "e3"], places)
+        assert begun == Begun(0.0, {"e1": Claimed(2, 0), "e2": Claimed(2, 0)}, [None, None])
         transaction.save_all(saved)
-        connection.untrace()
-    assert _count_round_trips(trace) == 1
+        transaction.add_messages([NewMessage("m1", "e1", PauseRequested(), 5.0)])
+        transaction.note_time(100.0)
+    assert _count_round_trips(trace) == 2
+    with store.read() as queries:
+        assert {each: row.state for each, row in queries.executions_of(["e1", "e3"]).items()} == {
+            "e1": "PAUSED",
+            "e3": "RUNNING",
+        }
     assert list(check(store)) == []
+
+
+def test_what_is_written_is_seen_by_what_is_read_after_it(store: SqlStore) -> None:
+    """What a transaction has not sent yet is sent before anything that it reads, however it reads it."""
+    scene = start("e1")
+    with store.write() as transaction:
+        queries = transaction.queries
+        transaction.save_all([scene.saved()])
+        assert set(queries.executions_of(["e1"])) == {"e1"}
+        transaction.set_deaths("e1", 2)
+        assert transaction.claim(["e1"]) == {"e1": Claimed(2, 2)}
+        transaction.save_request("ns", "r1", RequestRow("hash", b"answer", ()), 100.0)
+        assert transaction.find_request("ns", "r1") == RequestRow("hash", b"answer", ())
+
+
+def test_a_failure_before_the_commit_that_is_sent_along_commits_nothing(store: SqlStore) -> None:
+    """The commit travels with the rows, but the database carries it out only if all of them were written: else the
+    batch is a conflict, and the next one finds nothing of it."""
+    with store.write() as transaction:
+        transaction.save_request("ns", "r1", RequestRow("hash", b"first", ()), 100.0)
+    writing = store.write()
+    transaction = writing.__enter__()
+    transaction.save_all([start("e1").saved()])
+    transaction.save_request("ns", "r1", RequestRow("hash", b"second", ()), 100.0)
+    with pytest.raises(StoreConflict, match="another engine wrote this first"):
+        writing.__exit__(None, None, None)
+    with store.write() as transaction:
+        assert transaction.claim(["e1"]) == {}
+        assert transaction.find_request("ns", "r1") == RequestRow("hash", b"first", ())
 
 
 def test_a_conflict_among_many_rows_is_a_conflict(store: SqlStore) -> None:

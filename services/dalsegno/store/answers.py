@@ -8,14 +8,12 @@ from collections.abc import Collection, Sequence
 import sqlalchemy as sa
 
 from dalsegno.store.records import Deletion, RequestRow, Resource, ResourceKind
-from dalsegno.store.store import StoreConflict
 from dalsegno.store.tables import DELETIONS, REQUESTS
+from dalsegno.store.unsent import Sender
 
 
-class AnsweredRequests:
+class AnsweredRequests(Sender):
     """The part of SqlTransaction about repeated requests. store.Transaction documents each method."""
-
-    _connection: sa.Connection
 
     def find_request(self, namespace: str, request_id: str) -> RequestRow | None:
         table = REQUESTS
@@ -27,18 +25,9 @@ class AnsweredRequests:
         return RequestRow(row[0], bytes(row[1]), _read_about(row[2])) if row is not None else None
 
     def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
-        values: dict[str, object] = {
-            "namespace": namespace,
-            "request_id": request_id,
-            "body_hash": row.body_hash,
-            "answer": row.answer,
-            "created_s": at_s,
-            "about": json.dumps(row.about, ensure_ascii=False),
-        }
-        try:
-            self._connection.execute(sa.insert(REQUESTS).values(values))
-        except sa.exc.IntegrityError as error:
-            raise StoreConflict(f"request {request_id!r} was answered by another engine") from error
+        about = json.dumps(row.about, ensure_ascii=False)
+        cells = namespace, request_id, row.body_hash, row.answer, at_s, about
+        self._write(self._statements.insert_request, [cells])
 
     def forget_requests(self, namespace: str, request_ids: Collection[str]) -> None:
         table = REQUESTS

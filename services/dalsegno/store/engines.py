@@ -1,7 +1,7 @@
 """The rows of engines over SQL: a number for each, and their ends.
 
 An ended engine writes nothing more: each of its transactions locks its row against its end, and looks whether it has
-ended (`Transaction.hold_engine`). So what it has stored is known from the end on.
+ended (`Transaction.claim_for`). So what it has stored is known from the end on.
 """
 
 from __future__ import annotations

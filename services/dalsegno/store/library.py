@@ -19,16 +19,14 @@ from dalsegno.store.records import (
     StoredMember,
 )
 from dalsegno.store.tables import ACTIONS, DEFINITIONS, DESCRIPTIONS, DOCUMENTS, ENVIRONMENTS, SETTINGS, TAGS
+from dalsegno.store.unsent import Sender
 
 _CHUNK = 400
 """How many names are looked up at once."""
 
 
-class Library:
+class Library(Sender):
     """The part of SqlTransaction that is not about executions. store.Transaction documents each method."""
-
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
 
     def save_document(self, document: StoredDocument, members: Sequence[StoredMember]) -> list[DefinitionRow]:
         document_id = document_digest(document.text)

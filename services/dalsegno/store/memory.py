@@ -22,10 +22,12 @@ from dalsegno.store.library import definition_row, document_digest
 from dalsegno.store.memory_discards import MemoryDiscards, put_cell, set_inner, without
 from dalsegno.store.records import (
     AttemptRow,
+    Begun,
     CheckpointRow,
     Claimed,
     ClockRow,
     DefinitionKind,
+    DefinitionPlace,
     DefinitionRow,
     Deletion,
     DescriptionRow,
@@ -170,6 +172,12 @@ class MemoryTransaction(MemoryDiscards):
             for row in found
             if not is_hidden(self.tables, row)
         }
+
+    def claim_for(self, engine: int, execution_ids: Collection[str], places: Sequence[DefinitionPlace] = ()) -> Begun:
+        row = self.tables.engines.get(engine)
+        shift_s = None if row is None or row.ended else self.tables.clock.shift_s
+        found = (self._snapshot.find_definition(*place, full=False) for place in places)
+        return Begun(shift_s, self.claim(execution_ids), [None if row is None else row.definition_id for row in found])
 
     def set_deaths(self, execution_id: str, deaths: int) -> None:
         row = self.tables.executions.get(execution_id)
@@ -398,10 +406,6 @@ class MemoryTransaction(MemoryDiscards):
     def abandoned_attempts(self, limit: int) -> list[HeldAttempt]:
         alive = {row.session_id for row in self._snapshot.sessions()}
         return self.held_attempts([each for each in self.tables.held if each not in alive])[:limit]
-
-    def hold_engine(self, number: int) -> float | None:
-        row = self.tables.engines.get(number)
-        return None if row is None or row.ended else self.tables.clock.shift_s
 
     def put_engine(self, row: EngineRow) -> None:
         """Store the row of an engine."""

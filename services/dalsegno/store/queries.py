@@ -209,9 +209,6 @@ def _attempts_of_execution(chosen: Filter, of_one_task: bool, full: bool) -> Pre
 class SqlQueries(TokenReads):
     """See store.Queries."""
 
-    def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
-
     def execution(self, execution_id: str) -> ExecutionRow | None:
         row = read_record(self._connection, ExecutionRow, _EXECUTION, {"id": execution_id})
         return fill(self._connection, row) if row is not None else None

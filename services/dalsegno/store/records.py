@@ -125,6 +125,16 @@ class TaskFacts:
     timeout_due_s: float | None
 
 
+class DefinitionPlace(NamedTuple):
+    """Where a definition is looked up."""
+
+    kind: DefinitionKind
+    name: str
+    namespace: str
+    version: int = 0
+    """0: the newest."""
+
+
 class Claimed(NamedTuple):
     """What a claim returns about an execution."""
 
@@ -133,6 +143,16 @@ class Claimed(NamedTuple):
     """How many engines died in its steps since the last step that was stored."""
     first_sequence: int = 1
     """The sequence number of the first change of its journal."""
+
+
+class Begun(NamedTuple):
+    """What the beginning of an engine's batch returns."""
+
+    shift_s: float | None
+    """What engines add to the store's time now, in seconds; None: the engine has ended."""
+    claimed: dict[str, Claimed]
+    definition_ids: list[str | None]
+    """For each place: the id of the definition that is found there."""
 
 
 class Standing(NamedTuple):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from dalsegno.store.discards import SLICE_ROWS, Gone, Left, Removal, begin_with, gone_of, names_child
 from dalsegno.store.records import Saved
-from dalsegno.store.statements import Statements
+from dalsegno.store.unsent import Sender
 from dalsegno.workflow.consolidated import Discarded
 from dalsegno.workflow.execution import Execution
 
@@ -15,12 +14,9 @@ _ALL = 2_000_000_000
 """More rows than there are."""
 
 
-class Discards:
+class Discards(Sender):
     """The part of SqlTransaction that removes what executions have discarded. store.Transaction documents
     `remove_discarded` and `hidden_below`."""
-
-    _cursor: Any
-    _statements: Statements
 
     def discard(self, saved: Saved, discarded: Discarded, busy: Collection[str]) -> Removal:
         """Alter the rows of an execution that has discarded its beginning, after its changes, and remove the first
@@ -36,7 +32,7 @@ class Discards:
         removal = Removal((), Left.NOTHING) if waits else self._remove(gone, busy)
         if waits or removal.left is not Left.NOTHING:
             rows = [(gone.execution_id, gone.root_id, first, last) for first, last in gone.ranges]
-            self._cursor.executemany(self._statements.insert_discard, rows)
+            self._write(self._statements.insert_discard, rows)
         return removal
 
     def remove_discarded(self, execution_id: str, busy: Collection[str] = ()) -> Removal:
@@ -77,7 +73,7 @@ class Discards:
             self._cursor.execute(statements.forget_texts, (sequence - 1, execution_id, last, digests))
         if row.texts:
             texts = [(execution_id, digest, text, last) for digest, text in row.texts.items()]
-            self._cursor.executemany(statements.insert_text, texts)
+            self._write(statements.insert_text, texts)
 
     def _drop_attempts(self, execution: Execution, reduced: Collection[int]) -> None:
         """Delete the attempts of kept tasks that are discarded."""
@@ -86,7 +82,7 @@ class Discards:
         self._cursor.execute(self._statements.attempt_keys, (execution.id, self._statements.list_of(reduced)))
         gone = [(execution.id, *key) for key in map(tuple, self._cursor.fetchall()) if key not in execution.attempts]
         if gone:
-            self._cursor.executemany(self._statements.delete_attempt, gone)
+            self._write(self._statements.delete_attempt, gone)
 
     def _detach_children(self, execution: Execution, reduced: Collection[int]) -> None:
         """Detach the children of kept tasks whose attempts are discarded."""

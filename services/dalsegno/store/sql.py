@@ -23,6 +23,7 @@ from dalsegno.store.stalls import Phase, Stall, Stalls
 from dalsegno.store.statements import Statements
 from dalsegno.store.store import Queries, StoreConflict, Transaction
 from dalsegno.store.transaction import SqlTransaction
+from dalsegno.store.unsent import Unsent
 
 if TYPE_CHECKING:
     from dalsegno.store.postgres import Pools
@@ -91,11 +92,16 @@ class SqlStore:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        with self._transaction() as connection:
-            yield SqlTransaction(connection, self._statements, self._clock)
+        with self._begun() as unsent:
+            yield SqlTransaction(unsent, self._statements, self._clock)
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
+        with self._begun() as unsent:
+            yield unsent.connection
+
+    @contextmanager
+    def _begun(self) -> Iterator[Unsent]:
         if self._read_only:
             raise PermissionError("this store was opened for reading only")
         with self._reaching("write"), self._writing:
@@ -103,11 +109,13 @@ class SqlStore:
                 with self._stalls.measured(Phase.BEGIN):
                     transaction, connection = self._begin()
                 with transaction:
-                    yield connection
+                    unsent = Unsent(connection)
+                    yield unsent
                     # What follows is never cancelled by us, however long it takes: a commit whose wait for a standby is
                     # broken off is reported as done, though the standby may lack it.
                     with self._stalls.measured(Phase.COMMIT):
-                        transaction.commit()
+                        unsent.send(commits=True)
+                        transaction.commit()  # sends nothing if that was sent along
             except BaseException:
                 self._release()  # the pool finds out whether the connection is still usable
                 raise
@@ -117,6 +125,8 @@ class SqlStore:
             self._pools.servers.check()
         if self._held is None:
             self._held = self._writer.connect()
+            if not self._is_sqlite:  # `Unsent` begins transactions, with the first statements
+                self._held = self._held.execution_options(isolation_level="AUTOCOMMIT")
         return self._held.begin(), self._held
 
     def _release(self) -> None:
@@ -127,7 +137,7 @@ class SqlStore:
     @contextmanager
     def read(self) -> Iterator[Queries]:
         with self._reaching("read"), self._reader.begin() as connection:
-            yield SqlQueries(connection)
+            yield SqlQueries(lambda: connection)
 
     def upgrade(self) -> bool:
         with self._opening(), self._writing:

@@ -76,6 +76,9 @@ class Statements:
             self._insert("texts", ("execution_id", "digest", "text", "last"))
             + " ON CONFLICT (execution_id, digest) DO UPDATE SET last = excluded.last"
         )
+        self.insert_request = self._insert(
+            "requests", ("namespace", "request_id", "body_hash", "answer", "created_s", "about")
+        )
         # Which engine renews a lease is all the same: none waits for another one that does.
         skip = "" if self._is_sqlite else " FOR UPDATE SKIP LOCKED"
         self.renew_sessions = (
@@ -84,6 +87,7 @@ class Statements:
         )
         self._write_clock(lock)
         self._write_engines()
+        self._write_definitions()
         self._write_messages()
         self._write_attempts()
         self._write_discards()
@@ -133,6 +137,27 @@ class Statements:
             f" UNION ALL SELECT (SELECT min(keeper) FROM {table} WHERE {where} AND {table}.keeper > found.keeper)"
             " FROM found WHERE keeper IS NOT NULL) SELECT keeper FROM found) AS each WHERE keeper IS NOT NULL"
             for table, where in (("attempts", "state = 'READY'"), ("messages", "keeper >= 0"))
+        )
+
+    def _write_definitions(self) -> None:
+        columns = "kind", "name", "namespace", "version"
+        if self._is_sqlite:
+            lists = " JOIN ".join(
+                f"(SELECT key AS place, value AS {each} FROM json_each(?))" + (" USING (place)" if number else "")
+                for number, each in enumerate(columns)
+            )
+            given = f"SELECT * FROM {lists}"
+        else:
+            given = (
+                'SELECT place, kind COLLATE "C" AS kind, name COLLATE "C" AS name, namespace COLLATE "C" AS namespace,'
+                " version FROM unnest(%s::text[], %s::text[], %s::text[], %s::integer[])"
+                f" WITH ORDINALITY AS lists({', '.join(columns)}, place)"
+            )
+        self.find_definitions = (
+            "SELECT place, (SELECT definition_id FROM definitions WHERE definitions.kind = given.kind"
+            " AND definitions.namespace = given.namespace AND definitions.name = given.name AND NOT definitions.deleted"
+            " AND (given.version = 0 OR definitions.version = given.version) ORDER BY definitions.version DESC LIMIT 1)"
+            f" FROM ({given}) AS given ORDER BY place"
         )
 
     def _write_messages(self) -> None:

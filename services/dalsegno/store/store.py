@@ -15,10 +15,12 @@ from dalsegno.store.filters import EVERYTHING, Filter
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
     AttemptRow,
+    Begun,
     CheckpointRow,
     Claimed,
     ClockRow,
     DefinitionKind,
+    DefinitionPlace,
     DefinitionRow,
     Deletion,
     DescriptionRow,
@@ -321,6 +323,11 @@ class Transaction(TokenChanges, Protocol):
         discarded."""
         ...
 
+    def claim_for(self, engine: int, execution_ids: Collection[str], places: Sequence[DefinitionPlace] = ()) -> Begun:
+        """Keep anybody from ending the engine until this transaction ends, then claim these executions, and look which
+        definitions are found at these places, all in one round trip."""
+        ...
+
     def set_deaths(self, execution_id: str, deaths: int) -> None:
         """Store how many engines died in steps of an execution, if it exists."""
         ...
@@ -424,11 +431,6 @@ class Transaction(TokenChanges, Protocol):
         them."""
         ...
 
-    def hold_engine(self, number: int) -> float | None:
-        """Keep anybody from ending the engine until this transaction ends. Return what engines add to the store's time
-        now, in seconds; None: the engine has ended."""
-        ...
-
     def keepers(self) -> set[int]:
         """Return the numbers of those that keep READY attempts or messages, whether they have rows or not; 0 is that of
         nobody."""
@@ -472,7 +474,8 @@ class Transaction(TokenChanges, Protocol):
         ...
 
     def save_request(self, namespace: str, request_id: str, row: RequestRow, at_s: float) -> None:
-        """Store a request and its answer. Raises StoreConflict when it exists."""
+        """Store a request and its answer. If it exists, the transaction fails with StoreConflict, at its end at the
+        latest."""
         ...
 
     def forget_requests(self, namespace: str, request_ids: Collection[str]) -> None:

@@ -7,12 +7,11 @@ import sqlalchemy as sa
 from dalsegno.store.store import StoreConflict
 from dalsegno.store.tables import TOKENS
 from dalsegno.store.token_rows import TokenCounts, TokenRow
+from dalsegno.store.unsent import Reader, Sender
 
 
-class TokenReads:
+class TokenReads(Reader):
     """The part of SqlQueries about tokens. store.token_rows documents each method."""
-
-    _connection: sa.Connection
 
     def tokens(self) -> list[TokenRow]:
         statement = sa.select(TOKENS).order_by(TOKENS.c.created_s, TOKENS.c.token_id)
@@ -24,10 +23,8 @@ class TokenReads:
         return count, revoked
 
 
-class TokenWrites:
+class TokenWrites(Sender):
     """The part of SqlTransaction about tokens. store.token_rows documents each method."""
-
-    _connection: sa.Connection
 
     def add_token(self, row: TokenRow) -> None:
         values = {column.name: getattr(row, column.name) for column in TOKENS.c}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,8 +15,10 @@ from dalsegno.store.discards import Removal
 from dalsegno.store.library import Library
 from dalsegno.store.queries import SqlQueries, session_row
 from dalsegno.store.records import (
+    Begun,
     Claimed,
     ClockRow,
+    DefinitionPlace,
     DueMessage,
     HeldAttempt,
     NewMessage,
@@ -30,9 +31,10 @@ from dalsegno.store.removal import Discards
 from dalsegno.store.row_batch import RowBatch, gather
 from dalsegno.store.rows import Cells, digests
 from dalsegno.store.statements import OWNED, Statements
-from dalsegno.store.store import Queries, StoreConflict
+from dalsegno.store.store import Queries
 from dalsegno.store.tables import EXECUTIONS, METADATA, SESSIONS
 from dalsegno.store.tokens import TokenWrites
+from dalsegno.store.unsent import Unsent
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_event, encode_event
 from dalsegno.workflow.consolidated import Consolidated
@@ -43,15 +45,13 @@ from dalsegno.workflow.identity import AttemptKey
 class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
     """See store.Transaction."""
 
-    def __init__(
-        self, connection: sa.Connection, statements: Statements, clock: Callable[[], float] | None = None
-    ) -> None:
+    def __init__(self, unsent: Unsent, statements: Statements, clock: Callable[[], float] | None = None) -> None:
         """`clock`: see SqlStore."""
-        super().__init__(connection)
-        self._statements = statements
+        super().__init__(unsent, statements)
         self._clock = clock
-        self._cursor: Any = connection.connection.cursor()
-        self._queries = SqlQueries(connection)
+        self._queries = SqlQueries(lambda: unsent.connection)
+        self._claimed: dict[str, int] = {}
+        """The revisions of the executions that this transaction has locked."""
 
     @property
     def queries(self) -> Queries:
@@ -73,14 +73,35 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
         self._cursor.execute(self._statements.shift_clock, (shift_s,))
 
     def note_time(self, at_s: float) -> None:
-        self._cursor.execute(self._statements.note_time, (at_s, at_s))
+        self._write(self._statements.note_time, [(at_s, at_s)])
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
         self._cursor.execute(self._statements.claim, (self._statements.list_of(execution_ids),))
-        return {row[0]: Claimed(*row[1:]) for row in self._cursor.fetchall()}
+        return self._note_claimed(self._cursor)
+
+    def claim_for(self, engine: int, execution_ids: Collection[str], places: Sequence[DefinitionPlace] = ()) -> Begun:
+        statements = self._statements
+        claiming, finding = self._unsent.new_cursor(), self._unsent.new_cursor()
+        with self._unsent.together() as holding:
+            holding.execute(statements.hold_engine, (engine,))
+            if execution_ids:
+                claiming.execute(statements.claim, (statements.list_of(execution_ids),))
+            if places:
+                finding.execute(statements.find_definitions, tuple(map(statements.list_of, zip(*places, strict=True))))
+        row = holding.fetchone()
+        return Begun(
+            None if row is None else float(row[0] or 0.0),
+            self._note_claimed(claiming) if execution_ids else {},
+            [found for _, found in finding.fetchall()] if places else [],
+        )
+
+    def _note_claimed(self, cursor: Any) -> dict[str, Claimed]:
+        claimed = {row[0]: Claimed(*row[1:]) for row in cursor.fetchall()}
+        self._claimed.update((execution_id, row.revision) for execution_id, row in claimed.items())
+        return claimed
 
     def set_deaths(self, execution_id: str, deaths: int) -> None:
-        self._cursor.execute(self._statements.set_deaths, (deaths, execution_id))
+        self._write(self._statements.set_deaths, [(deaths, execution_id)])
 
     def changes_after(
         self, execution_id: str, revision: int, until: int | None = None
@@ -101,17 +122,12 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
 
     def save_all(self, batch: Sequence[Saved], busy: Collection[str] = (), keeper: int = 0) -> dict[str, Removal]:
         rows, statements = gather(batch), self._statements
-        altered = self._connection.connection.cursor()  # of its own, so that it counts nothing else
-        try:
-            with self._together():
-                self._many(statements.insert_execution, rows.added_executions)
-                if rows.altered_executions:
-                    altered.executemany(statements.update_execution, rows.altered_executions)
-                self._save_parts(rows, keeper)
-        except self._connection.dialect.loaded_dbapi.IntegrityError as error:
-            raise StoreConflict(f"another engine wrote this first: {error}") from error
-        if rows.altered_executions and altered.rowcount != len(rows.altered_executions):
-            raise StoreConflict("an execution is not at the revision from which its changes start")
+        self._write(statements.insert_execution, rows.added_executions)
+        # The revision of what is locked cannot have changed. That of others is compared before the commit.
+        is_counted = any(self._claimed.get(str(each)) != before for *_, each, before in rows.altered_executions)
+        self._unsent.add(statements.update_execution, rows.altered_executions, is_counted=is_counted)
+        self._save_parts(rows, keeper)
+        self._claimed.update((each.execution.id, each.execution.revision) for each in batch)
         return {
             saved.execution.id: self.discard(saved, saved.discarded, busy)
             for saved in batch
@@ -120,35 +136,17 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
 
     def _save_parts(self, rows: RowBatch, keeper: int) -> None:
         statements = self._statements
-        self._many(statements.insert_label, rows.labels)
-        self._many(statements.insert_task, rows.added_tasks)
-        self._many(statements.update_task, rows.altered_tasks)
-        self._many(statements.supersede_attempts, rows.begun)
-        self._many(statements.supersede_items, rows.begun_items)
-        self._many(statements.insert_attempt, [(*cells, keeper) for cells in rows.added_attempts])
-        self._many(statements.update_attempt, [(keeper, *cells) for cells in rows.altered_attempts])
-        self._many(statements.insert_checkpoint, rows.added_checkpoints)
-        self._many(statements.undo_checkpoints, rows.undone_checkpoints)
-        self._many(statements.insert_text, rows.texts)
-        self._many(statements.insert_journal, rows.journal)
-
-    @contextmanager
-    def _together(self) -> Iterator[None]:
-        """Send the statements in the `with` without waiting for each: a distant database costs one round trip. An error
-        of a statement is raised at the end at the latest, and those after it do nothing."""
-        if self._connection.dialect.name == "sqlite":
-            yield
-            return
-        driver: Any = self._connection.connection.driver_connection
-        try:
-            with driver.pipeline():
-                yield
-        except self._connection.dialect.loaded_dbapi.Error as error:
-            raise _first_error(error) from None
-
-    def _many(self, statement: str, rows: Sequence[Cells]) -> None:
-        if rows:
-            self._cursor.executemany(statement, rows)
+        self._write(statements.insert_label, rows.labels)
+        self._write(statements.insert_task, rows.added_tasks)
+        self._write(statements.update_task, rows.altered_tasks)
+        self._write(statements.supersede_attempts, rows.begun)
+        self._write(statements.supersede_items, rows.begun_items)
+        self._write(statements.insert_attempt, [(*cells, keeper) for cells in rows.added_attempts])
+        self._write(statements.update_attempt, [(keeper, *cells) for cells in rows.altered_attempts])
+        self._write(statements.insert_checkpoint, rows.added_checkpoints)
+        self._write(statements.undo_checkpoints, rows.undone_checkpoints)
+        self._write(statements.insert_text, rows.texts)
+        self._write(statements.insert_journal, rows.journal)
 
     def delete_execution(self, execution_id: str) -> None:
         for table in (METADATA.tables[name] for name in OWNED):
@@ -162,7 +160,7 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
             text = encode_event(message.event, aside)
             texts = json.dumps(aside) if aside else None
             rows.append((message.id, message.execution_id, message.due_s, text, texts, keeper))
-        self._many(self._statements.insert_message, rows)
+        self._write(self._statements.insert_message, rows)
 
     def take_messages(self, message_ids: Collection[str]) -> dict[str, AnyEvent]:
         self._cursor.execute(self._statements.take_messages, (self._statements.list_of(message_ids),))
@@ -188,10 +186,10 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
             (msgspec.json.encode(each.progress).decode(), each.execution_id, *each.key, each.progress.delivery)
             for each in progress
         ]
-        self._many(self._statements.save_progress, rows)
+        self._write(self._statements.save_progress, rows)
 
     def save_heartbeat(self, execution_id: str, key: AttemptKey, at_s: float) -> None:
-        self._cursor.execute(self._statements.save_heartbeat, (at_s, execution_id, *key))
+        self._write(self._statements.save_heartbeat, [(at_s, execution_id, *key)])
 
     def ready_attempts(self, limit: int, actions: Collection[str], keeper: int = 0) -> list[ReadyAttempt]:
         statements = self._statements
@@ -221,11 +219,6 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
         self._cursor.execute(self._statements.abandoned_attempts, (limit,))
         return [HeldAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
 
-    def hold_engine(self, number: int) -> float | None:
-        self._cursor.execute(self._statements.hold_engine, (number,))
-        row = self._cursor.fetchone()
-        return None if row is None else float(row[0] or 0.0)
-
     def keepers(self) -> set[int]:
         self._cursor.execute(self._statements.keepers)
         return {row[0] for row in self._cursor.fetchall()}
@@ -252,9 +245,8 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
 
     def renew_sessions(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
         statements = self._statements
-        self._cursor.execute(
-            statements.renew_sessions, (lease_until_s, heard_s, statements.list_of(session_ids), lease_until_s)
-        )
+        row = (lease_until_s, heard_s, statements.list_of(session_ids), lease_until_s)
+        self._write(statements.renew_sessions, [row])
 
     def expired_sessions(self, now_s: float) -> list[SessionRow]:
         return self._sessions(~SESSIONS.c.ended, SESSIONS.c.lease_until_s <= now_s)
@@ -275,10 +267,3 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
     def prune_sessions(self, before_s: float) -> int:
         statement = sa.delete(SESSIONS).where(SESSIONS.c.ended, SESSIONS.c.lease_until_s < before_s)
         return self._connection.execute(statement).rowcount
-
-
-def _first_error(error: BaseException) -> BaseException:
-    """Return the error of the statement that failed, if others, which were not carried out because of it, say so."""
-    while type(error).__name__ == "PipelineAborted" and error.__context__ is not None:
-        error = error.__context__
-    return error

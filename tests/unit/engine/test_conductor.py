@@ -526,9 +526,9 @@ def test_who_tells_of_what_is_not_there_claims_nothing(monkeypatch: pytest.Monke
     claimed: list[str] = []
     claim = Batch.claim
 
-    def claim_and_note(batch: Batch, execution_ids: Collection[str]) -> None:
+    def claim_and_note(batch: Batch, execution_ids: Collection[str]) -> float | None:
         claimed.extend(execution_ids)
-        claim(batch, execution_ids)
+        return claim(batch, execution_ids)
 
     monkeypatch.setattr(Batch, "claim", claim_and_note)
     works = [

@@ -133,9 +133,14 @@ class Batch:
         staged = self.staged.get(execution_id)
         return not (staged is not None and staged.changes) and not self.answers.shows(execution_id)
 
-    def claim(self, execution_ids: Collection[str]) -> None:
-        """Lock these executions for other engines until the transaction ends."""
-        self.claims.add(execution_ids)
+    def claim(self, execution_ids: Collection[str]) -> float | None:
+        """Lock these executions for other engines, and the row of this engine against its end. Return what engines add
+        to the store's time; None: this engine has ended."""
+        begun = self.claims.add(execution_ids, self.engine, self.lookups.places)
+        if begun is None:
+            return self.shift_s
+        self.lookups.confirm(begun.definition_ids)
+        return begun.shift_s
 
     def exists(self, execution_id: str) -> bool:
         """Return whether a claimed execution exists."""

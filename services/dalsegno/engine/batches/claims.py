@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from dalsegno.engine.batches.cache import Copy, ExecutionCache
 from dalsegno.engine.batches.step_note import StepNote
+from dalsegno.store.records import Begun, DefinitionPlace
 from dalsegno.store.store import Transaction
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.codec import Texts, decode_changes
@@ -50,14 +51,24 @@ class Claims:
         self._asked: set[str] = set()
         """The executions whose small journals were asked for."""
 
-    def add(self, execution_ids: Collection[str]) -> None:
-        """Lock these executions for other engines until the transaction ends."""
+    def add(
+        self, execution_ids: Collection[str], engine: int = 0, places: Sequence[DefinitionPlace] = ()
+    ) -> Begun | None:
+        """Lock these executions for other engines until the transaction ends, and before them the row of this engine
+        against its end. Return what else is known then; None: no other engine may end this one.
+
+        `engine`: its number; 0: no other engine may end it. `places`: those of definitions to look up.
+        """
         self.ids.update(execution_ids)
-        if execution_ids:
-            claimed = self._transaction.claim(execution_ids)
-            self.revisions.update((each, row.revision) for each, row in claimed.items())
-            self._first_sequences.update((each, row.first_sequence) for each, row in claimed.items())
-            self.deaths.update((each, row.deaths) for each, row in claimed.items() if row.deaths)
+        begun = self._transaction.claim_for(engine, execution_ids, places) if engine else None
+        if begun is not None:
+            claimed = begun.claimed
+        else:
+            claimed = self._transaction.claim(execution_ids) if execution_ids else {}
+        self.revisions.update((each, row.revision) for each, row in claimed.items())
+        self._first_sequences.update((each, row.first_sequence) for each, row in claimed.items())
+        self.deaths.update((each, row.deaths) for each, row in claimed.items() if row.deaths)
+        return begun
 
     def load(self, execution_id: str) -> Copy:
         """Return an execution as it is stored: the copy in memory, brought up to date, or a new one.

@@ -39,7 +39,7 @@ from dalsegno.engine.clock import Clock
 from dalsegno.engine.feed import DELETED, hint_of
 from dalsegno.engine.metrics import BATCH_SIZE, COMMIT_SECONDS, EVENTS, POISONED, QUEUE_DEPTH
 from dalsegno.expressions import pool_client
-from dalsegno.store.store import Store, StoreConflict, StoreUnreachable, Transaction
+from dalsegno.store.store import Store, StoreConflict, StoreUnreachable
 from dalsegno.workflow.events import Poisoned
 from dalsegno.workflow.outside import Given
 from dalsegno.workflow.refusals import NotBegun, NotFound, Overloaded, Refusal, Unavailable
@@ -410,7 +410,6 @@ class Conductor:
             if self.clock.is_stale:
                 self.clock.measure(self._store, notes=all(work.is_periodic for work in works))
             with self._transactions.measured(), self._store.write() as transaction:
-                self._check(transaction)
                 batch = Batch(
                     *(transaction, self._cache, self._lookups, self.clock.now_s(), self._message_ids, self._broken),
                     self._step_note,
@@ -460,12 +459,12 @@ class Conductor:
             notices=batch.outbox.notices,
         )
 
-    def _check(self, transaction: Transaction) -> None:
-        """Check that this engine may write. Raise StoreUnreachable if another engine has ended it, since others may do
-        its work now. Raise StoreConflict if other engines have corrected the time since this one has compared it."""
+    def _check(self, shift_s: float | None) -> None:
+        """Check by what the claim has returned that this engine may write. Raise StoreUnreachable if another engine has
+        ended it, since others may do its work now. Raise StoreConflict if other engines have corrected the time since
+        this one has compared it."""
         if not self._engine:
             return
-        shift_s = transaction.hold_engine(self._engine)
         if shift_s is None:
             self._has_ended = True
             raise StoreUnreachable("another engine has ended this one")
@@ -500,7 +499,7 @@ class Conductor:
                 work.refusal = refusal.with_traceback(None)
                 needs.append((work, ()))
         picked = self._dispatcher.pick(part)
-        batch.claim(picked.union(*(ids for _, ids in needs)))
+        self._check(batch.claim(picked.union(*(ids for _, ids in needs))))
         if batch.deaths:
             # The doubtful works come before every batch, and step nothing.
             is_calm = time.monotonic() >= self._calm_s

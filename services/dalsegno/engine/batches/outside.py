@@ -12,7 +12,7 @@ from dalsegno.engine.batches.cache import CompiledWorkflows
 from dalsegno.store.descriptions import digest_of, read_description, write_description
 from dalsegno.store.filters import Filter, Term
 from dalsegno.store.pages import PAGE_BYTES_MAX
-from dalsegno.store.records import AttemptRow, DefinitionKind, DefinitionRow, ExecutionRow, TaskRow
+from dalsegno.store.records import AttemptRow, DefinitionKind, DefinitionPlace, DefinitionRow, ExecutionRow, TaskRow
 from dalsegno.store.store import Queries
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.consolidated import Consolidated
@@ -36,9 +36,13 @@ DEFINITIONS_MAX = 10_000
 """How many answers are kept, including the answers that nothing was found."""
 
 
+PLACES_MAX = 100
+"""How many answers of the last batch a batch confirms. If there are more, it asks for each again."""
+
+
 class Lookups:
-    """The definitions that were found by name. Kept over batches if only this engine writes definitions, otherwise for
-    one batch."""
+    """The definitions that were found by name. Kept over batches if only this engine writes definitions; otherwise each
+    batch confirms those of the last one, with its claim, and looks up the others."""
 
     def __init__(self, workflows: CompiledWorkflows, builtin: tuple[ActionDescription, ...], *, lasting: bool) -> None:
         self.workflows = workflows
@@ -48,9 +52,8 @@ class Lookups:
         self._builtin = {each.name: replace(each, digest=digest_of(write_description(each))) for each in builtin}
         self._found_workflows: dict[tuple[str, str], FoundWorkflow | None] = {}
         self._found_actions: dict[tuple[str, str], ActionDescription | AdHocAction | None] = {}
-        self._definitions: dict[
-            tuple[DefinitionKind, str, str, int], tuple[DefinitionRow, Workflow | AdHocAction] | None
-        ] = {}
+        self._definitions: dict[DefinitionPlace, tuple[DefinitionRow, Workflow | AdHocAction] | None] = {}
+        self._unconfirmed: dict[DefinitionPlace, tuple[DefinitionRow, Workflow | AdHocAction] | None] = {}
         self._described: dict[str, str] | None = None
         workflows.on_drop.append(lambda dropped: self.forget())
 
@@ -59,7 +62,27 @@ class Lookups:
         self._found_workflows.clear()
         self._found_actions.clear()
         self._definitions.clear()
+        self._unconfirmed.clear()
         self._described = None
+
+    def begin(self) -> None:
+        """Begin a batch: if others write definitions, nothing counts until it is confirmed."""
+        if not self.lasting:
+            found = dict(self._definitions) if len(self._definitions) <= PLACES_MAX else {}
+            self.forget()
+            self._unconfirmed = found
+
+    @property
+    def places(self) -> Sequence[DefinitionPlace]:
+        """Where to look which definitions are found now."""
+        return list(self._unconfirmed)
+
+    def confirm(self, definition_ids: Sequence[str | None]) -> None:
+        """Keep the answers that are still right. `definition_ids`: what is found at `places`."""
+        for (place, found), definition_id in zip(self._unconfirmed.items(), definition_ids, strict=True):
+            if definition_id == (None if found is None else found[0].definition_id):
+                self._definitions.setdefault(place, found)
+        self._unconfirmed.clear()
 
     def workflow(self, name: str, namespace: str, queries: Queries) -> FoundWorkflow | None:
         """Return the newest version of a workflow in this namespace, otherwise in the default one."""
@@ -91,7 +114,7 @@ class Lookups:
         self, kind: DefinitionKind, name: str, namespace: str, version: int, queries: Queries
     ) -> tuple[DefinitionRow, Workflow | AdHocAction] | None:
         """Return a version (0: the newest) of a workflow or ad-hoc action of exactly this namespace, with its row."""
-        place = (kind, name, namespace, version)
+        place = DefinitionPlace(kind, name, namespace, version)
         if place not in self._definitions:
             row = queries.find_definition(kind, name, namespace, version)
             if len(self._definitions) >= DEFINITIONS_MAX:
@@ -142,8 +165,7 @@ class TransactionOutside:
         self._lookups = lookups
         self._queries = queries
         self._journal = journal
-        if not lookups.lasting:
-            lookups.forget()
+        lookups.begin()
 
     def find_workflow(self, name: str, namespace: str) -> FoundWorkflow | None:
         """Return the newest version of the workflow."""
