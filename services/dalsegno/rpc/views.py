@@ -7,6 +7,7 @@ reads, lists and watchers.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import orjson
 
@@ -58,17 +59,35 @@ def read_execution(queries: Queries, execution_id: str) -> execution_pb2.Executi
     return execution_messages(queries, [row])[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a read would give of an execution that is in memory as it is stored."""
+
+    row: ExecutionRow
+    task_counts: Mapping[str, int]
+
+
 def read_executions(
-    queries: Queries, execution_ids: Collection[str], *, discarded: bool = False
+    queries: Queries, execution_ids: Collection[str], known: Mapping[str, Known], *, discarded: bool = False
 ) -> dict[str, execution_pb2.Execution]:
-    """Return those of these executions that exist. `discarded`: see Queries.executions_of."""
-    rows = queries.executions_of(execution_ids, discarded=discarded)
-    return dict(zip(rows, execution_messages(queries, list(rows.values())), strict=True))
+    """Return those of these executions that exist. Those that are `known` are not read. `discarded`: see
+    Queries.executions_of."""
+    unknown = [each for each in execution_ids if each not in known]
+    rows = queries.executions_of(unknown, discarded=discarded) if unknown else {}
+    rows.update((each, known[each].row) for each in execution_ids if each in known)
+    counts = queries.task_counts(unknown) if unknown else {}
+    counts.update((each, dict(known[each].task_counts)) for each in execution_ids if each in known)
+    return dict(zip(rows, _execution_messages(queries, list(rows.values()), counts), strict=True))
 
 
 def execution_messages(queries: Queries, rows: Sequence[ExecutionRow]) -> list[execution_pb2.Execution]:
     """Return the messages of executions, in their order."""
-    counts = queries.task_counts([row.id for row in rows])
+    return _execution_messages(queries, rows, queries.task_counts([row.id for row in rows]))
+
+
+def _execution_messages(
+    queries: Queries, rows: Sequence[ExecutionRow], counts: Mapping[str, Mapping[str, int]]
+) -> list[execution_pb2.Execution]:
     awaited = read_awaited(queries, rows)
     return [messages.execution_message(row, counts[row.id], awaited.get(row.id, NOTHING)) for row in rows]
 

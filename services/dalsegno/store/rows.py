@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import msgspec
@@ -230,6 +231,20 @@ def attempt_state(attempt: Attempt) -> Cells:
 def execution_row(execution: Execution, updated_s: float, deaths: int = 0) -> ExecutionRow:
     """Return the whole row of an execution. Large values are references."""
     return ExecutionRow(*execution_origin(execution), *execution_state(execution, updated_s, deaths))  # type: ignore[arg-type]
+
+
+def execution_record(execution: Execution, updated_s: float) -> ExecutionRow:
+    """Return what a read gives of an execution that is stored as it is: its row, with all values."""
+    created = execution.created
+    row = execution_row(execution, updated_s)
+    values = created.input, created.params, execution.output, execution.reported_errors
+    given, params, output, errors = (None if value is None else value.text for value in values)
+    return replace(row, input=given, params=params, output=output, errors=errors)
+
+
+def task_counts(execution: Execution) -> dict[str, int]:
+    """Return how many tasks are in each state, without those that others have taken the place of."""
+    return Counter(task.state.value for task in execution.tasks.values() if not task.superseded_by)
 
 
 def task_row(execution_id: str, task: TaskExecution) -> TaskRow:

@@ -1,8 +1,9 @@
 """The answers of one batch.
 
-What they show is read from the rows after these are written, as every read does it; but what an action execution shows
-of its execution and its task comes from memory: many delegates may be completed together. Answers to repeatable
-requests are stored in the same transaction.
+What they show is what a read gives after everything is written. It is read from the rows, except what is in memory
+anyway: an execution that the batch has changed, and what an action execution shows of its execution and its task. Many
+may be started, and many delegates completed, together, and each read is a round trip to the database. Answers to
+repeatable requests are stored in the same transaction.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from dalsegno.engine.batches.staged import StagedExecution
 from dalsegno.rpc import sizes, views
 from dalsegno.rpc.messages import EXECUTION_VALUES
 from dalsegno.store.records import RequestRow, Resource
+from dalsegno.store.rows import execution_record, task_counts
 from dalsegno.store.store import Queries, Transaction
 from dalsegno.v1 import execution_pb2
-from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 
 Response = TypeVar("Response", bound=Message)
@@ -95,7 +97,7 @@ class BatchAnswers:
         """Return whether an answer shows this execution or an action execution of it."""
         return any(each.shown is not None and each.shown.execution_id == execution_id for each in self._given)
 
-    def complete(self, transaction: Transaction, at_s: float, staged: Mapping[str, Execution]) -> None:
+    def complete(self, transaction: Transaction, at_s: float, staged: Mapping[str, StagedExecution]) -> None:
         """Fill in what the answers show, and store the answers to repeatable requests. Call this after everything is
         written. `staged`: executions of the batch, as they are written."""
         if self._given:
@@ -104,12 +106,15 @@ class BatchAnswers:
             row = RequestRow(kept.body_hash, kept.write(), kept.answer.about)
             transaction.save_request(namespace, request_id, row, at_s)
 
-    def _show(self, queries: Queries, staged: Mapping[str, Execution]) -> None:
+    def _show(self, queries: Queries, staged: Mapping[str, StagedExecution]) -> None:
         shown = [each.shown for each in self._given]
         ids = [each.execution_id for each in shown if isinstance(each, ShownExecution)]
         keys = [(each.execution_id, each.key) for each in shown if isinstance(each, ShownAction)]
-        executions = views.read_executions(queries, ids, discarded=True)  # an end may leave one to be removed
-        attempts = views.read_action_executions(queries, keys, staged)
+        changed = {each: staged[each] for each in ids if each in staged and staged[each].changes}
+        known = {each: _known(stepped) for each, stepped in changed.items()}
+        executions = views.read_executions(queries, ids, known, discarded=True)  # an end may leave one to be removed
+        stored = {each: stepped.copy.execution for each, stepped in staged.items()} if keys else {}
+        attempts = views.read_action_executions(queries, keys, stored) if keys else {}
         for answer in self._given:
             match answer.shown:
                 case ShownExecution(execution_id, into):
@@ -118,3 +123,9 @@ class BatchAnswers:
                     sizes.fitted(into, EXECUTION_VALUES, beside_bytes=beside_bytes)
                 case ShownAction(execution_id, key, into):
                     into.CopyFrom(attempts[execution_id, key])
+
+
+def _known(staged: StagedExecution) -> views.Known:
+    """Return what a read gives of an execution that the batch has changed."""
+    execution = staged.copy.execution
+    return views.Known(execution_record(execution, staged.entries[-1].at_s), task_counts(execution))

@@ -367,9 +367,7 @@ class Batch:
                 self.transaction.set_deaths(execution_id, 0)
         if messages := self.outbox.rows:
             self.transaction.add_messages(messages, self.engine)
-        self.answers.complete(
-            self.transaction, self.at_s, {each: staged.copy.execution for each, staged in self.staged.items()}
-        )
+        self.answers.complete(self.transaction, self.at_s, self.staged)
         self.sessions.write(self.transaction)
 
     def _deaths_left(self, staged: StagedExecution) -> int:

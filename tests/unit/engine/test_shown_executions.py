@@ -1,0 +1,65 @@
+"""What answers show of an execution: it comes from memory, and is what a read gives."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.unit.engine.conftest import Desk
+
+from dalsegno.rpc import views
+from dalsegno.v1 import execution_service_pb2 as executions
+from dalsegno.v1 import operation_pb2 as operations
+
+WORKFLOW = """
+version: '2.0'
+shown:
+  input: [text]
+  output: {said: <% $.text %>}
+  tasks:
+    first: {action: std.echo, input: {output: <% $.text %>}, on-success: second}
+    second: {action: std.noop}
+    beside: {action: std.noop}
+    fails: {action: std.fail}
+"""
+
+
+def _read(desk: Desk, execution_id: str) -> Any:
+    return desk.read(lambda queries: views.read_executions(queries, [execution_id], {})[execution_id])
+
+
+async def test_an_answer_shows_what_a_read_gives(desk: Desk) -> None:
+    """Large values, counts of tasks, times and what it waits for are those of the rows, after each operation; no
+    executor is there, so that nothing changes between an answer and the read after it."""
+    await desk.create(WORKFLOW)
+    given = json.dumps({"text": "x" * 5_000})
+    shown = await desk.start("shown", input=given, labels={"of": "x"}, description="why", comment="now")
+    execution_id = shown.id
+    assert shown == _read(desk, execution_id)
+    assert json.loads(shown.input) == json.loads(given)
+    assert sum(each.count for each in shown.task_counts) == 3
+
+    async def ask(name: str, request: Any) -> None:
+        answer = (await desk.submit(name, request)).execution
+        assert answer == _read(desk, execution_id)
+
+    await ask("pause_execution", executions.PauseExecutionRequest(execution_id=execution_id))
+    await ask("resume_execution", executions.ResumeExecutionRequest(execution_id=execution_id))
+    await ask("cancel_execution", executions.CancelExecutionRequest(execution_id=execution_id, comment="enough"))
+    rerun = executions.RerunExecutionRequest(
+        execution_id=execution_id,
+        start_from=operations.RERUN_FROM_TASKS,
+        tasks=[operations.RerunTask(task="beside")],
+    )
+    await ask("rerun_execution", rerun)
+    await ask("cancel_execution", executions.CancelExecutionRequest(execution_id=execution_id))
+
+
+async def test_an_answer_that_changes_nothing_is_read(desk: Desk) -> None:
+    """An operation that finds what it asks for has nothing in memory to show: it reads."""
+    await desk.create(WORKFLOW)
+    execution_id = (await desk.start("shown", input='{"text": "x"}')).id
+    pause = executions.PauseExecutionRequest(execution_id=execution_id)
+    first = (await desk.submit("pause_execution", pause)).execution
+    again = (await desk.submit("pause_execution", pause)).execution
+    assert again == first == _read(desk, execution_id)
