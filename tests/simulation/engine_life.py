@@ -150,6 +150,8 @@ class Note:
         self.die_at = 0
         """The process dies at this mark; 0: at none."""
         self.died: Callable[[], None] = lambda: None
+        self.is_left = False
+        """Whether the process has died in a step: nobody clears the note until the next one begins."""
 
     def mark(self, execution_id: str, event: str) -> None:
         self.left = Mark(execution_id, event)
@@ -157,12 +159,15 @@ class Note:
             self.die_at -= 1
             if not self.die_at:
                 self.died()
+                self.is_left = True
                 raise Died("in a step")
 
     def clear(self) -> None:
-        self.left = None
+        if not self.is_left:
+            self.left = None
 
     def read(self) -> Mark | None:
+        self.is_left = False
         return self.left
 
 
