@@ -110,7 +110,9 @@ class Engine:
         self._feed = Feed()
         self._board = Board()
         lookups.hearing_since_s = self._hearing_since_s
-        self._executors = Executors(self.conductor, self._dispatcher, settings, self.id, self._board, self.number)
+        self._executors = Executors(
+            self.conductor, self._dispatcher, settings, self.id, self._board, self.number, self._read
+        )
         self._front = EngineServer(self.conductor, self._feed, callbacks)
         self.conductor.on_commit.append(self._committed)
         guard = Guard(self._read, settings.service_names) if settings.auth == Auth.TOKENS else None

@@ -19,9 +19,9 @@ from dalsegno.rpc.failure import read_failure
 from dalsegno.v1 import access_service_pb2 as access
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import environment_service_pb2 as environments
+from dalsegno.v1 import execution_pb2, system_service_pb2, workflow_service_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import executor_service_pb2 as executor
-from dalsegno.v1 import system_service_pb2, workflow_service_pb2
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 WAITS_S = 10.0
@@ -222,10 +222,10 @@ async def test_a_task_token_is_a_permission_of_its_own(system: Guarded) -> None:
         assert code is DENIED
 
 
-def _hello(*names: str) -> executor.ConnectRequest:
-    described = [executor.ActionDescription(name=name) for name in names]
+def _hello(*names: str, name: str = "worker") -> executor.ConnectRequest:
+    described = [executor.ActionDescription(name=each) for each in names]
     return executor.ConnectRequest(
-        hello=executor.Hello(executor_id="worker", session_id=str(uuid.uuid4()), actions=described, slots=1, credit=1)
+        hello=executor.Hello(executor_id=name, session_id=str(uuid.uuid4()), actions=described, slots=1, credit=1)
     )
 
 
@@ -314,3 +314,51 @@ async def test_a_caller_has_limits_of_its_own(tmp_path: Path) -> None:
             await each.executions.GetExecution(get)
         for each in streams:
             each.cancel()
+
+
+async def _next(stream: Any, kind: str) -> Any:
+    """Return the next message of this kind."""
+    async with asyncio.timeout(WAITS_S):
+        while (message := await stream.read()).WhichOneof("message") != kind:
+            assert message is not grpc.aio.EOF
+        return getattr(message, kind)
+
+
+async def test_an_executor_ends_no_action_of_another(system: Guarded) -> None:
+    """Who knows an action that others run reports nothing for it, not even with an outcome that is unfit or an id that
+    is written in another way: its executor ends it."""
+    owner, forger = await system.granted("executor@std.*"), await system.granted("executor@math.*")
+    owning, forging = owner.executor.Connect(), forger.executor.Connect()
+    for stream, action in ((owning, "std.noop"), (forging, "math.add")):
+        await stream.write(_hello(action, name=action))
+        await _next(stream, "welcome")
+    there = await start_one(system, "team-a")
+    run = (await _next(owning, "run_action")).actions[0]
+
+    def report(action_id: str, result: str = "1") -> executor.ConnectRequest:
+        done = executor.TaskDone(
+            action_execution_id=action_id,
+            delivery=run.delivery,
+            outcome=executor.TASK_OUTCOME_SUCCEEDED,
+            result=result,
+        )
+        return executor.ConnectRequest(task_done=executor.TaskDoneBatch(outcomes=[done]))
+
+    for action_id, result in (
+        (run.action_execution_id, "1"),
+        (run.action_execution_id, "not JSON"),
+        (f"{there}.01.00.01", "1"),
+    ):
+        await forging.write(report(action_id, result))
+        ack = (await _next(forging, "ack")).acks[0]
+        assert (ack.verdict, ack.reason) == (
+            executor.ACK_VERDICT_REFUSED,
+            "the token of this executor has no role for this action",
+        )
+    viewer = await system.granted("viewer")
+    get = executions.GetExecutionRequest(execution_id=there)
+    assert (await viewer.executions.GetExecution(get)).execution.state == execution_pb2.EXECUTION_STATE_RUNNING
+    await owning.write(report(run.action_execution_id))
+    assert (await _next(owning, "ack")).acks[0].verdict == executor.ACK_VERDICT_ACCEPTED
+    for stream in (owning, forging):
+        stream.cancel()

@@ -12,6 +12,7 @@ from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.executors.callbacks import Callbacks
 from dalsegno.engine.executors.dispatcher import Dispatcher
+from dalsegno.engine.executors.progress import Board
 from dalsegno.engine.executors.server import Executors
 from dalsegno.engine.executors.streams import REPORTS_BYTES_MAX, REPORTS_MAX, UNREAD_MAX, ExecutorStream, count_down
 from dalsegno.engine.executors.tokens import new_key
@@ -92,7 +93,11 @@ class SlowConductor:
 
 
 def make_executors(conductor: SlowConductor) -> Executors:
-    return Executors(cast(Conductor, conductor), Dispatcher(Callbacks(new_key())), Settings(), "engine")
+    async def unread(_: object) -> None:
+        raise AssertionError("reports of executors that may serve everything cost no read")
+
+    dispatcher = Dispatcher(Callbacks(new_key()))
+    return Executors(cast(Conductor, conductor), dispatcher, Settings(), "engine", Board(), 0, unread)
 
 
 async def test_who_has_said_something_since_the_last_look_is_alive() -> None:

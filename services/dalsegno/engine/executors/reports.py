@@ -64,6 +64,15 @@ class UnfitReport(Exception):
         """The error of the attempt."""
 
 
+def read_place(report: wire.TaskDone) -> tuple[str, AttemptKey] | None:
+    """Return the execution id and the key that an outcome is about; None: its id cannot be read, so it is about
+    nothing."""
+    try:
+        return _read_id(report, {violation.subject: violation.description for violation in wrong_fields(report)})
+    except UnfitReport:
+        return None
+
+
 def read_report(report: wire.TaskDone) -> tuple[str, TaskDone]:
     """Return the execution id and the event of an outcome. Raises UnfitReport with everything that is wrong."""
     wrong = {violation.subject: violation.description for violation in wrong_fields(report)}

@@ -9,17 +9,23 @@ from contextlib import suppress
 
 import grpc
 
-from dalsegno.access.callers import current
-from dalsegno.access.grants import Role
 from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.handing_out import Receiver
 from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.executors.inventories import TakeInventory
+from dalsegno.engine.executors.permissions import BEYOND, Read, beyond, check_may_serve
 from dalsegno.engine.executors.progress import Board, read_progress
 from dalsegno.engine.executors.refused import FailRefused
-from dalsegno.engine.executors.reports import UnfitReport, ack_of, read_greeting, read_inventory, read_report
+from dalsegno.engine.executors.reports import (
+    UnfitReport,
+    ack_of,
+    read_greeting,
+    read_inventory,
+    read_place,
+    read_report,
+)
 from dalsegno.engine.executors.sessions import CloseSession, Delivery, OpenSession, superseded_by
 from dalsegno.engine.executors.streams import ExecutorStream, count_down
 from dalsegno.engine.metrics import STREAMS
@@ -33,7 +39,6 @@ from dalsegno.workflow.events import DeliveryLost, TaskOutcome, Verdict
 from dalsegno.workflow.identity import attempt_id, parse_attempt_id
 from dalsegno.workflow.refusals import (
     InvalidRequest,
-    PermissionDenied,
     Refusal,
     SupersededSession,
     SupersededStream,
@@ -50,8 +55,6 @@ HELLO_WITHIN_S = 10.0
 """How long a stream may wait before its Hello."""
 
 REASON_SHOWN = 1_000
-SHOWN_MAX = 10
-"""The number of actions that a refusal names at most."""
 
 SUPERSEDED = "its delivery no longer counts"
 SUPERSEDED_BYTES_MAX = 1024 * 1024
@@ -71,14 +74,16 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         dispatcher: Dispatcher,
         settings: Settings,
         engine_id: str,
-        board: Board | None = None,
-        engine: int = 0,
+        board: Board,
+        engine: int,
+        read: Read,
     ) -> None:
-        """`board`: keeps the progress of actions. `engine`: the number of this engine."""
+        """`board`: keeps the progress of actions. `engine`: the number of this engine. `read` reads the store."""
+        self._read_store = read
         self._engine = engine
         self._conductor = conductor
         self._dispatcher = dispatcher
-        self._board = Board() if board is None else board
+        self._board = board
         self._settings = settings
         self._engine_id = engine_id
         self._streams: dict[str, ExecutorStream] = {}
@@ -288,8 +293,13 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 self._conductor.put(CloseSession(stream.session_id, stream.executor_id))
                 stream.end(Unavailable("it did not answer InventoryRequest within the lease; say Hello again"))
 
-    async def _report_all(self, stream: ExecutorStream, outcomes: Iterable[wire.TaskDone]) -> None:
+    async def _report_all(self, stream: ExecutorStream, outcomes: Collection[wire.TaskDone]) -> None:
+        foreign = await beyond(outcomes, self._read_store)
         for outcome in outcomes:
+            if foreign and read_place(outcome) in foreign:
+                named = outcome.action_execution_id, outcome.delivery, outcome.outcome
+                stream.acknowledge(ack_of(*named, Verdict.REFUSED, BEYOND))
+                continue
             self._report(stream, outcome)
             if len(outcome.result) > LARGE:
                 await asyncio.sleep(0)  # reading it has taken a while
@@ -407,17 +417,6 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                     await self._left.wait()
         for stream in list(self._streams.values()):
             stream.end(Unavailable("the engine is stopping"))
-
-
-def check_may_serve(actions: Iterable[str]) -> None:
-    """Raise PermissionDenied unless the caller may serve all these actions."""
-    caller = current.get()
-    if lacking := sorted(caller.lacking(Role.EXECUTOR, actions)):
-        more = f" and {len(lacking) - SHOWN_MAX} more" if len(lacking) > SHOWN_MAX else ""
-        raise PermissionDenied(
-            f"{caller.name!r} lacks the role {Role.EXECUTOR} for the actions {', '.join(lacking[:SHOWN_MAX])}{more}; an"
-            " admin makes a token with it by `dalsegno token create`"
-        )
 
 
 async def _first(requests: AsyncIterator[wire.ConnectRequest]) -> wire.Hello | None:
