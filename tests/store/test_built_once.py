@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from tests.store.scenes import live_through_everything, save_each
 
 from dalsegno.rpc import views
+from dalsegno.store import queries as queries_module
+from dalsegno.store.filters import ATTEMPT_FIELDS, parse_filter
 from dalsegno.store.store import Queries, Store
 
 NAMES = ("first", "second")
@@ -43,3 +45,15 @@ def test_reading_another_execution_builds_no_statement(store: Store, monkeypatch
         monkeypatch.setattr(sa, "select", build)
         look(queries, NAMES[1])
     assert built == []
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_nothing_is_kept_of_the_filters_of_people(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of statements does not grow with the texts in filters."""
+    save_each(store, live_through_everything(NAMES[0]))
+    prepared: list[object] = []
+    monkeypatch.setattr(queries_module, "Prepared", prepared.append)
+    with store.read() as queries:
+        for text in ("alias=one", "alias=two", "action=pack.a,pack.b", "state=READY,RUNNING,PAUSED"):
+            queries.attempts(NAMES[0], chosen=parse_filter(text, ATTEMPT_FIELDS))
+    assert prepared == []

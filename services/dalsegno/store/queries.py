@@ -196,14 +196,19 @@ _NEWEST_OF_ITEM = ATTEMPTS.c.attempt == _of_same_task(sa.func.max, "attempt", "i
 _COUNTS = sa.or_(ATTEMPTS.c.accepted, ATTEMPTS.c.state == AttemptState.CANCELLED.value)
 
 
-@lru_cache(maxsize=100)
-def _attempts_of_execution(chosen: Filter, of_one_task: bool, full: bool) -> Prepared:
-    """Return the statement for attempts of one execution, or of one task of it. (Most filters are our own.)"""
+def _attempts_of_execution(chosen: Filter, of_one_task: bool, full: bool) -> sa.Select[Any]:
+    """Return the statement for attempts of one execution, or of one task of it."""
     where = [ATTEMPTS.c.execution_id == _ID, _SHOWN_ATTEMPTS]
     where += conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)
     if of_one_task:
         where.append(ATTEMPTS.c.task == _TASK)
-    return Prepared(Listing(AttemptRow, ATTEMPTS, "", _BY_KEY).statement(where, full))
+    return Listing(AttemptRow, ATTEMPTS, "", _BY_KEY).statement(where, full)
+
+
+@lru_cache(maxsize=100)
+def _common_attempts(chosen: Filter, of_one_task: bool, full: bool) -> Prepared:
+    """Return the same for a filter that is used again and again."""
+    return Prepared(_attempts_of_execution(chosen, of_one_task, full))
 
 
 class SqlQueries(TokenReads):
@@ -378,8 +383,9 @@ class SqlQueries(TokenReads):
         if not execution_id:
             return self._standalone_attempts(chosen, size, token, full)
         listing = Listing(AttemptRow, ATTEMPTS, f"attempts {execution_id} {task}", _BY_KEY)
-        statement, given = _attempts_of_execution(chosen, bool(task), full), {"id": execution_id, "task": task}
-        return listing.page_of(self._connection, statement, given, chosen, size, token, full)
+        build = _common_attempts if chosen.is_common else _attempts_of_execution
+        given = {"id": execution_id, "task": task}
+        return listing.page_of(self._connection, build(chosen, bool(task), full), given, chosen, size, token, full)
 
     def _standalone_attempts(self, chosen: Filter, size: int, token: str, full: bool) -> Page[AttemptRow]:
         source = ATTEMPTS.join(EXECUTIONS, EXECUTIONS.c.id == ATTEMPTS.c.execution_id)
