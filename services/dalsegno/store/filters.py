@@ -113,15 +113,15 @@ class Filter:
         return "\n".join(term.identity for term in self.terms)
 
     @property
-    def is_common(self) -> bool:
+    def recurs(self) -> bool:
         """Whether it is one of the few that are used again and again: for one or two states, and for a flag."""
-        return len(self.terms) <= _COMMON_TERMS and all(
-            each.column in _COMMON and len(each.values) <= _COMMON_VALUES for each in self.terms
+        return len(self.terms) <= _RECURRING_TERMS and all(
+            each.column in _RECURRING and len(each.values) <= _RECURRING_VALUES for each in self.terms
         )
 
 
-_COMMON = frozenset({"state", "delegated", "revert"})
-_COMMON_TERMS = _COMMON_VALUES = 2
+_RECURRING = frozenset({"state", "delegated", "revert"})
+_RECURRING_TERMS = _RECURRING_VALUES = 2
 
 EVERYTHING = Filter()
 

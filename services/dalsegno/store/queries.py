@@ -206,7 +206,7 @@ def _attempts_of_execution(chosen: Filter, of_one_task: bool, full: bool) -> sa.
 
 
 @lru_cache(maxsize=100)
-def _common_attempts(chosen: Filter, of_one_task: bool, full: bool) -> Prepared:
+def _kept_attempts(chosen: Filter, of_one_task: bool, full: bool) -> Prepared:
     """Return the same for a filter that is used again and again."""
     return Prepared(_attempts_of_execution(chosen, of_one_task, full))
 
@@ -383,7 +383,7 @@ class SqlQueries(TokenReads):
         if not execution_id:
             return self._standalone_attempts(chosen, size, token, full)
         listing = Listing(AttemptRow, ATTEMPTS, f"attempts {execution_id} {task}", _BY_KEY)
-        build = _common_attempts if chosen.is_common else _attempts_of_execution
+        build = _kept_attempts if chosen.recurs else _attempts_of_execution
         given = {"id": execution_id, "task": task}
         return listing.page_of(self._connection, build(chosen, bool(task), full), given, chosen, size, token, full)
 
