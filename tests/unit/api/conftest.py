@@ -15,6 +15,7 @@ from dalsegno.engine.service import Engine
 from dalsegno.engine.settings import Settings as EngineSettings
 from dalsegno.store.memory import MemoryStore
 from dalsegno.v1 import (
+    access_service_pb2_grpc,
     action_service_pb2_grpc,
     environment_service_pb2_grpc,
     execution_service_pb2,
@@ -35,6 +36,7 @@ class Front:
     executions: Any
     actions: Any
     environments: Any
+    access: Any
 
     async def define(self, text: str, **more: Any) -> Any:
         return await self.workflows.CreateDefinitions(workflow_service_pb2.CreateDefinitionsRequest(text=text, **more))
@@ -54,8 +56,9 @@ class Front:
 
 
 def stubs(channel: grpc.aio.Channel) -> dict[str, Any]:
-    """Return the four public services by their names in Front."""
+    """Return the public services by their names in Front."""
     return {
+        "access": access_service_pb2_grpc.AccessServiceStub(channel),
         "workflows": workflow_service_pb2_grpc.WorkflowServiceStub(channel),
         "executions": execution_service_pb2_grpc.ExecutionServiceStub(channel),
         "actions": action_service_pb2_grpc.ActionServiceStub(channel),

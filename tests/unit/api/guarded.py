@@ -22,7 +22,7 @@ from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.options import Auth
 from dalsegno.store.memory import MemoryStore
 from dalsegno.store.token_rows import TokenRow
-from dalsegno.v1 import access_service_pb2_grpc, executor_service_pb2_grpc, system_service_pb2_grpc
+from dalsegno.v1 import executor_service_pb2_grpc, system_service_pb2_grpc
 
 
 def add_token(store: Any, name: str, *grants: str, expires_s: float | None = None) -> str:
@@ -99,7 +99,6 @@ class Guarded:
             self._opened.push_async_callback(each.close)
         return Caller(
             **stubs(api),
-            access=access_service_pb2_grpc.AccessServiceStub(api),
             system=system_service_pb2_grpc.SystemServiceStub(api),
             executor=executor_service_pb2_grpc.ExecutorServiceStub(engine),
             channel=api,

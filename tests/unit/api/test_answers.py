@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from tests.integration.engines import ScriptedExecutor, done, until
 from tests.unit.api.conftest import Front
 
+from dalsegno.v1 import access_service_pb2 as access
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import engine_service_pb2, execution_pb2, operation_pb2
 from dalsegno.v1 import environment_service_pb2 as environments
@@ -96,7 +97,7 @@ async def test_every_write_answers_what_a_read_gives(writer: Writer) -> None:
     """Each write of the contract answers with the result of a read after it."""
     front = writer.front
     pairs = [*await _definitions(writer), *await _environments(writer), *await _controls(writer)]
-    pairs += [*await _reruns(writer), *await _actions(writer)]
+    pairs += [*await _reruns(writer), *await _actions(writer), *await _tokens(writer)]
     for answered, read in pairs:
         assert answered == read
     asked = engine_service_pb2.SubmitRequest.DESCRIPTOR.oneofs_by_name["write"]
@@ -141,6 +142,21 @@ async def _environments(writer: Writer) -> list[Pair]:
         "delete_environment", service.DeleteEnvironment, environments.DeleteEnvironmentRequest(name="gone")
     )
     return [(put, read)]
+
+
+async def _tokens(writer: Writer) -> list[Pair]:
+    service, pairs = writer.front.access, []
+    created = access.CreateTokenRequest(
+        name="anna", grants=[access.Grant(role=access.ROLE_VIEWER, pattern="shop-*")], sha256=bytes(32), comment="new"
+    )
+    for name, method, request in (
+        ("create_token", service.CreateToken, created),
+        ("revoke_token", service.RevokeToken, access.RevokeTokenRequest(token_id="0" * 16)),
+    ):
+        answer = await writer.ask(name, method, request)
+        (listed,) = (await service.ListTokens(access.ListTokensRequest())).tokens
+        pairs.append((answer.token, listed))
+    return pairs
 
 
 async def _controls(writer: Writer) -> list[Pair]:
