@@ -133,6 +133,7 @@ def test_a_stopped_process_is_replaced() -> None:
         pool.close()
 
 
+@pytest.mark.long("measures how long a kill takes")
 def test_a_kill_costs_little(own_pool: Pool) -> None:
     """The time from the end of a process to the value that another one gives, without a new start of Python."""
     pid_of(own_pool)
