@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 CLIENTS = 100
-LASTS_S = float(os.environ.get("DALSEGNO_CONFLICTS_S", "60"))
+LASTS_S = float(os.environ.get("DALSEGNO_CONFLICTS_S", "40"))
 
 MISTRAL = """
 version: '2.0'

@@ -515,6 +515,7 @@ async def test_health_and_reflection(system: System) -> None:
             "dalsegno.v1.ActionService",
             "dalsegno.v1.EnvironmentService",
             "dalsegno.v1.SystemService",
+            "dalsegno.v1.AccessService",
         },
     }
     for address, services in expected.items():

@@ -44,17 +44,18 @@ class UnfitValue(ValueError):
     `$.items[3].name`."""
 
 
-def encode(data: object, bytes_max: int | None = None) -> str:
-    """Return the JSON text of the data. Raise UnfitValue for NaN, infinities, lone surrogates, what JSON cannot
-    represent, and more bytes than `bytes_max`.
+def encode(data: object, *, limited: bool = False) -> str:
+    """Return the JSON text of the data. Raise UnfitValue for NaN, infinities, lone surrogates and what JSON cannot
+    represent; `limited`: also for more bytes than a value may have.
 
     orjson writes NaN as null without an error, so a text that holds a null is searched for NaN.
     """
     try:
         written = orjson.dumps(data)
     except (TypeError, ValueError):
-        return _encode_otherwise(data, bytes_max)
-    limit(len(written), bytes_max)
+        return _encode_otherwise(data, limited=limited)
+    if limited:
+        limit(len(written))
     text = written.decode()
     if b"null" in written and (b"\\u0000" in written or _may_hold_nan(data)):
         _refuse_unfit(data)
@@ -70,12 +71,13 @@ def _may_hold_nan(data: object) -> bool:
         return True  # it holds what only orjson can write
 
 
-def _encode_otherwise(data: object, bytes_max: int | None) -> str:
+def _encode_otherwise(data: object, *, limited: bool) -> str:
     """Return the JSON text of what orjson refuses, such as integers beyond 64 bits. Raise UnfitValue."""
     if _may_be_unfit(data):
         _refuse_unfit(data)
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    limit(byte_length(text), bytes_max)
+    if limited:
+        limit(byte_length(text))
     if decode(text) != data:  # a key that is no string has become one, or a tuple a list
         _refuse_unfit(data)
     return text
@@ -233,7 +235,7 @@ class Value:
 def made(data: object) -> Value:
     """Return a Value of data that an expression has made, encoded now. Raise UnfitValue, also for one that is too
     large."""
-    return Value(text=encode(data, VALUE_BYTES_MAX), data=data)
+    return Value(text=encode(data, limited=True), data=data)
 
 
 def member_bytes(name: str, value: Value) -> int:
@@ -241,10 +243,10 @@ def member_bytes(name: str, value: Value) -> int:
     return byte_length(name) + 4 + byte_length(value.text)
 
 
-def limit(size: int, bytes_max: int | None = VALUE_BYTES_MAX) -> None:
+def limit(size: int) -> None:
     """Raise UnfitValue when this is more bytes than a value may have."""
-    if bytes_max is not None and size > bytes_max:
-        raise UnfitValue(f"too large: a value of {size:,} bytes; a value has at most {bytes_max:,}")
+    if size > VALUE_BYTES_MAX:
+        raise UnfitValue(f"too large: a value of {size:,} bytes; a value has at most {VALUE_BYTES_MAX:,}")
 
 
 def moment(at_s: float) -> str:
