@@ -1,4 +1,4 @@
-"""A hundred clients ask for contradicting things of one execution at once, for a minute."""
+"""A hundred clients ask for contradicting things of one execution at once, for 40 seconds."""
 
 from __future__ import annotations
 
