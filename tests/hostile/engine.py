@@ -156,7 +156,7 @@ def _outcome(task: execution_pb2.TaskExecution, execution: execution_pb2.Executi
     told = f"{task.state_info} {execution.state_info} {execution.errors}"
     if state_of(task) == "SUCCESS" and task.published:
         return Outcome(kind="value")
-    if state_of(execution) == "ERROR" and "cannot" in told:
+    if state_of(execution) == "ERROR" and ("cannot" in told or "too large" in told):
         return Outcome(kind="error", error=told)
     return Outcome(kind=state_of(task), error=told)
 
