@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import grpc
 
 from dalsegno.access.bearer import TokenFile
+from dalsegno.rpc.stub_methods import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 
 
 class AuthorizedChannel(grpc.aio.Channel):
@@ -40,44 +42,19 @@ class AuthorizedChannel(grpc.aio.Channel):
 
     def unary_unary(self, method: str, *coders: Any, **more: Any) -> Any:
         """Return the method for stubs."""
-        return _UnaryUnary(self._channel.unary_unary(method, *coders, **more), self._token)
+        return UnaryUnary(partial(self._begin, self._channel.unary_unary(method, *coders, **more)))
 
     def unary_stream(self, method: str, *coders: Any, **more: Any) -> Any:
         """Return the method for stubs."""
-        return _UnaryStream(self._channel.unary_stream(method, *coders, **more), self._token)
+        return UnaryStream(partial(self._begin, self._channel.unary_stream(method, *coders, **more)))
 
     def stream_unary(self, method: str, *coders: Any, **more: Any) -> Any:
         """Return the method for stubs."""
-        return _StreamUnary(self._channel.stream_unary(method, *coders, **more), self._token)
+        return StreamUnary(partial(self._begin, self._channel.stream_unary(method, *coders, **more)))
 
     def stream_stream(self, method: str, *coders: Any, **more: Any) -> Any:
         """Return the method for stubs."""
-        return _StreamStream(self._channel.stream_stream(method, *coders, **more), self._token)
+        return StreamStream(partial(self._begin, self._channel.stream_stream(method, *coders, **more)))
 
-
-class _Method:
-    """One method: each call has the token of that moment."""
-
-    def __init__(self, method: Any, token: TokenFile) -> None:
-        self._method = method
-        self._token = token
-
-    def __call__(self, *given: Any, metadata: Any = (), **how: Any) -> Any:
-        """Begin a call."""
-        return self._method(*given, metadata=(*(metadata or ()), *self._token.metadata), **how)
-
-
-class _UnaryUnary(_Method, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
-    pass
-
-
-class _UnaryStream(_Method, grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
-    pass
-
-
-class _StreamUnary(_Method, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]
-    pass
-
-
-class _StreamStream(_Method, grpc.aio.StreamStreamMultiCallable):  # type: ignore[type-arg]
-    pass
+    def _begin(self, method: Any, *given: Any, metadata: Any = (), **how: Any) -> Any:
+        return method(*given, metadata=(*(metadata or ()), *self._token.metadata), **how)

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import grpc
 
 from dalsegno.rpc.credentials import ClientTls
+from dalsegno.rpc.stub_methods import StreamStream, StreamUnary, UnaryStream, UnaryUnary
 
 _LOOK_S = 0.05
 _LOOK_LONGEST_S = 1.0
@@ -96,19 +97,19 @@ class RenewedChannel(grpc.aio.Channel):
 
     def unary_unary(self, method: str, *coders: Any, **more: Any) -> Any:
         """Return the method for stubs."""
-        return _UnaryUnary(self, lambda channel: channel.unary_unary(method, *coders, **more))
+        return UnaryUnary(_OnLine(self, lambda channel: channel.unary_unary(method, *coders, **more)))
 
     def unary_stream(self, method: str, *coders: Any, **more: Any) -> Any:
         """Return the method for stubs."""
-        return _UnaryStream(self, lambda channel: channel.unary_stream(method, *coders, **more))
+        return UnaryStream(_OnLine(self, lambda channel: channel.unary_stream(method, *coders, **more)))
 
     def stream_unary(self, method: str, *coders: Any, **more: Any) -> Any:
         """Return the method for stubs."""
-        return _StreamUnary(self, lambda channel: channel.stream_unary(method, *coders, **more))
+        return StreamUnary(_OnLine(self, lambda channel: channel.stream_unary(method, *coders, **more)))
 
     def stream_stream(self, method: str, *coders: Any, **more: Any) -> Any:
         """Return the method for stubs."""
-        return _StreamStream(self, lambda channel: channel.stream_stream(method, *coders, **more))
+        return StreamStream(_OnLine(self, lambda channel: channel.stream_stream(method, *coders, **more)))
 
     def _connect(self, credentials: grpc.ChannelCredentials) -> _Line:
         return _Line(credentials, self._open(credentials))
@@ -159,8 +160,8 @@ class RenewedChannel(grpc.aio.Channel):
         task.add_done_callback(lambda ended: self._parting.pop(ended, None))
 
 
-class _Method:
-    """One method: each call uses the line of that moment."""
+class _OnLine:
+    """Begins the calls of one method, each on the line of that moment."""
 
     def __init__(self, channel: RenewedChannel, of: Callable[[grpc.aio.Channel], Any]) -> None:
         """`of` returns the method of one channel."""
@@ -177,19 +178,3 @@ class _Method:
         call = method(*given, **how)
         line.begin(call)
         return call
-
-
-class _UnaryUnary(_Method, grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg]
-    pass
-
-
-class _UnaryStream(_Method, grpc.aio.UnaryStreamMultiCallable):  # type: ignore[type-arg]
-    pass
-
-
-class _StreamUnary(_Method, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]
-    pass
-
-
-class _StreamStream(_Method, grpc.aio.StreamStreamMultiCallable):  # type: ignore[type-arg]
-    pass
