@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from dalsegno.access.callers import Caller
@@ -11,9 +11,8 @@ from dalsegno.access.grants import Role
 from dalsegno.workflow.refusals import Overloaded
 
 CALLERS_MAX = 10_000
-"""How many callers are counted. Those that have not called for the longest time are forgotten: they have a full second
-of calls again."""
-
+"""The number of callers whose calls are counted. One that has not called for the longest time is forgotten: it has a
+full second of calls again."""
 
 RETRY_LEAST_S = 0.01
 
@@ -34,11 +33,13 @@ class CallerLimits:
         self._limits = limits
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """By token id: how many calls it had left, and when, by the steady clock."""
+        self._open: Counter[str] = Counter()
+        """By token id: how many streams and waits it has open."""
 
     def take(self, caller: Caller) -> None:
         """Count a call. Raises Overloaded, with the time after which there is one left."""
         rate = self._limits.calls_a_second
-        if not rate or not caller.token_id or caller.has_everywhere(Role.SERVICE):
+        if not rate or not _is_limited(caller):
             return
         now_s = time.monotonic()
         left, at_s = self._left.get(caller.token_id, (float(rate), now_s))
@@ -52,8 +53,19 @@ class CallerLimits:
         if len(self._left) > CALLERS_MAX:
             self._left.popitem(last=False)
 
-    def check_open(self, caller: Caller, others: int) -> None:
-        """Raise Overloaded if a caller has so many open calls that it may have no further one."""
-        most = self._limits.open_calls
-        if most and others >= most and caller.token_id and not caller.has_everywhere(Role.SERVICE):
-            raise Overloaded(f"{caller.name!r} has {others} streams and waits open: end one, or try again later")
+    def begin(self, caller: Caller) -> None:
+        """Count a stream or a wait that begins. Raises Overloaded if its caller may have no further one."""
+        count, most = self._open[caller.token_id], self._limits.open_calls
+        if most and count >= most and _is_limited(caller):
+            raise Overloaded(f"{caller.name!r} has {count} streams and waits open: end one, or try again later")
+        self._open[caller.token_id] = count + 1
+
+    def end(self, caller: Caller) -> None:
+        """Count the end of one that has begun."""
+        self._open[caller.token_id] -= 1
+        if not self._open[caller.token_id]:
+            del self._open[caller.token_id]
+
+
+def _is_limited(caller: Caller) -> bool:
+    return bool(caller.token_id) and not caller.has_everywhere(Role.SERVICE)

@@ -81,7 +81,7 @@ class ServedCall:
 class _OpenCall:
     """The state of an open stream, or of another call that may take long."""
 
-    __slots__ = ("call", "ending", "ends_itself", "is_sending")
+    __slots__ = ("call", "ending", "ends_itself", "is_counted", "is_sending")
 
     def __init__(self, call: ServedCall, ends_itself: bool) -> None:
         self.call = call
@@ -89,6 +89,8 @@ class _OpenCall:
         """Whether it ends by itself when the server stops, as two-way streams do."""
         self.ending: Refusal | None = None
         """Why the server ends it before its time."""
+        self.is_counted = False
+        """Whether it is among the open calls of its caller."""
         self.is_sending = False
         """Whether grpc sends a message of it, so that its servicer does not run."""
 
@@ -152,7 +154,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             call = begin(method, context)
             waiting = None if has_deadline else self._note_wait(call)
             try:
-                request = await self._admit(call, request, context, reads_stream, not has_deadline)
+                request = await self._admit(call, request, context, waiting, reads_stream)
                 if has_deadline and context.time_remaining() is None:
                     async with asyncio.timeout(UNARY_DEADLINE_S):
                         response = await inner(request, context)
@@ -164,6 +166,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             finally:
                 if waiting is not None:
                     self._waits.pop(cast("asyncio.Task[Any]", asyncio.current_task()), None)
+                    self._count_end(waiting)
             finish(call, "OK")
             return response
 
@@ -178,7 +181,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             try:
                 if self._stopping:
                     raise Unavailable("the server is stopping")
-                request = await self._admit(call, request, context, reads_stream, True)
+                request = await self._admit(call, request, context, open_stream, reads_stream)
                 answers = inner(request, context)
                 if inspect.isawaitable(answers):  # this servicer writes to the context itself
                     await answers
@@ -206,13 +209,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 finish(call, "OK")
             finally:
                 self._streams.pop(task, None)
+                self._count_end(open_stream)
 
         return stream
 
     async def _admit(
-        self, call: ServedCall, request: Any, context: Context, reads_stream: bool, takes_long: bool
+        self, call: ServedCall, request: Any, context: Context, open_call: _OpenCall | None, reads_stream: bool
     ) -> Any:
-        """Return the request, as the servicer gets it. Raises what is wrong with the call."""
+        """Return the request, as the servicer gets it. Raises what is wrong with the call. `open_call`: None for a call
+        that is soon over."""
         self._check_client(context)
         if self._guard is None:
             request = _readable(request) if reads_stream else request
@@ -224,18 +229,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         names = _names_of(context) if self._guard.service_names else ()
         call.caller = caller = await self._guard.identify(call.method, message, metadata, names)
         self._guard.limits.take(caller)
-        if reads_stream or takes_long:
-            self._guard.limits.check_open(caller, self._count_open(caller) - 1)
+        if open_call is not None:
+            self._guard.limits.begin(caller)
+            open_call.is_counted = True
         current.set(caller)
         request = _readable(request) if reads_stream else request
         call.note(request)
         await self._guard.permit(caller, call.method, message)
         return request
 
-    def _count_open(self, caller: Caller) -> int:
-        """Return how many streams and waits a caller has, this one among them."""
-        found = (*self._streams.values(), *self._waits.values())
-        return sum(each.call.caller.token_id == caller.token_id for each in found)
+    def _count_end(self, open_call: _OpenCall) -> None:
+        if self._guard is not None and open_call.is_counted:
+            self._guard.limits.end(open_call.call.caller)
 
     def _note_wait(self, call: ServedCall) -> _OpenCall:
         task = cast("asyncio.Task[Any]", asyncio.current_task())

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 import pytest_asyncio
 from tests.unit.api.guarded import Guarded, add_token, guarded_system, refusal
 
@@ -312,8 +315,42 @@ async def test_a_caller_has_limits_of_its_own(tmp_path: Path) -> None:
         assert (code, "has 2 streams and waits open" in told) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
         for each in carl:
             await each.executions.GetExecution(get)
+        streams.pop().cancel()
+        async with asyncio.timeout(WAITS_S):
+            while len(streams) < 2:  # the server hears of the cancel a little later
+                await asyncio.sleep(0.6)
+                stream = dora.executions.WatchExecution(watch)
+                with suppress(grpc.aio.AioRpcError):
+                    await stream.read()
+                    streams.append(stream)
         for each in streams:
             each.cancel()
+
+
+async def test_writes_and_refused_calls_are_audited(system: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    """The audit log has who wrote what with which token, and each refused call; reads that are permitted are not in
+    it, and no token ever is."""
+    there = await start_one(system, "team-a")
+    token = add_token(system.store, "anna", "operator@team-a")
+    anna, nobody = await system.caller(token), await system.caller("")
+    get, pause = (
+        kind(execution_id=there) for kind in (executions.GetExecutionRequest, executions.PauseExecutionRequest)
+    )
+    with caplog.at_level(logging.INFO, "dalsegno.audit"):
+        caplog.clear()
+        await anna.executions.GetExecution(get)
+        await anna.executions.PauseExecution(pause)
+        await refusal(anna.workflows.DeleteWorkflow(workflow_service_pb2.DeleteWorkflowRequest(name="one")))
+        await refusal(nobody.executions.GetExecution(get))
+    lines = [vars(each) for each in caplog.records if each.name == "dalsegno.audit"]
+    own = id_of(hash_of(token))
+    assert [(each["message"], each["caller"], each["token"], each["code"], each["execution"]) for each in lines] == [
+        ("ExecutionService/PauseExecution", "anna", own, "OK", there),
+        ("WorkflowService/DeleteWorkflow", "anna", own, "PERMISSION_DENIED", ""),
+        ("ExecutionService/GetExecution", "", "", "UNAUTHENTICATED", ""),  # its request was not looked at
+    ]
+    assert all(each["request_id"] for each in lines)
+    assert token not in caplog.text + str(lines)
 
 
 async def _next(stream: Any, kind: str) -> Any:
