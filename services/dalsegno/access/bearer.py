@@ -14,7 +14,7 @@ KEY = "authorization"
 """The metadata with the token of a caller: `Bearer TOKEN`."""
 
 PREFIX = "dst_"
-"""The start of every token, by which those that look for lost secrets know it."""
+"""The start of every token, so that a scanner for secrets finds tokens in texts."""
 
 ID_LENGTH = 16
 
@@ -40,7 +40,7 @@ def is_token(text: str) -> bool:
 
 
 def hash_of(token: str) -> bytes:
-    """Return what a server keeps of a token."""
+    """Return the hash of a token, which a server stores instead of the token."""
     return hashlib.sha256(token.encode()).digest()
 
 
@@ -90,6 +90,6 @@ class TokenFile:
         return text
 
 
-def read_token(path: str) -> TokenFile | None:
-    """Return the token in a file; None for no file. Raises BadToken."""
+def open_token_file(path: str) -> TokenFile | None:
+    """Return the token in the file at a path; None for an empty path. Raises BadToken."""
     return TokenFile(path) if path else None

@@ -41,8 +41,8 @@ class Caller:
         return [name for name in names if not any(grant.gives(role, name) for grant in patterns)]
 
 
-ANYBODY = Caller("", tuple(Grant(role) for role in (Role.SERVICE,)))
-"""Each caller of a server that asks nobody who it is."""
+ANYBODY = Caller("", (Grant(Role.SERVICE),))
+"""The caller of every call to a server that asks for no tokens."""
 
 HOLDER = "task token"
 """The actor of calls that show nothing but a task token."""

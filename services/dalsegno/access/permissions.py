@@ -14,7 +14,7 @@ from dalsegno.access.grants import Role
 
 
 class Scope(Enum):
-    """How it is found for what a call needs its role."""
+    """Where a call needs its role, and how that is found in the request."""
 
     NAMESPACE = auto()
     """The field `namespace`; where the request names a definition by its id, also the namespace of that."""
@@ -33,8 +33,8 @@ class Scope(Enum):
     """All namespaces: the role must have the pattern `*`."""
     ANYWHERE = auto()
     """Nothing in particular: the role may have any pattern."""
-    NOBODY = auto()
-    """No role, and no token either."""
+    OPEN = auto()
+    """The call needs no role and no token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ _WRITE_TEXT = Rule(Role.AUTHOR, Scope.NAMESPACE)
 _COMPLETE = Rule(Role.OPERATOR, Scope.CALLBACK)
 _ADMINISTER = Rule(Role.ADMIN, Scope.EVERYWHERE)
 _INTERNAL = Rule(Role.SERVICE, Scope.EVERYWHERE)
-_OPEN = Rule(Role.VIEWER, Scope.NOBODY)
+_OPEN = Rule(Role.VIEWER, Scope.OPEN)
 
 RULES: Mapping[str, Rule] = {
     **_rules(

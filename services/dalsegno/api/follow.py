@@ -114,7 +114,7 @@ class Follower:
             except grpc.aio.AioRpcError as error:
                 if error.code() in _REFUSES and error.details() != refused:
                     refused = error.details() or ""
-                    _log.warning("the engine at %s does not take this api: %s", engine.address, refused)
+                    _log.warning("the engine at %s refuses this api: %s", engine.address, refused)
                 _log.debug("no hints for now", extra={"code": error.code().name, "engine": engine.address})
                 if error.code() is grpc.StatusCode.UNAVAILABLE:
                     engine.lost("it cannot be reached")

@@ -20,14 +20,13 @@ from grpc_status import rpc_status
 from dalsegno.access.callers import ANYBODY, current
 from dalsegno.api.homes import Homes
 from dalsegno.api.lanes import Lane, Pending
-from dalsegno.rpc.channel import ACTOR_KEY, call_metadata, has_no_answer, was_never_sent
+from dalsegno.rpc.channel import actor_in, call_metadata, has_no_answer, was_never_sent
 from dalsegno.rpc.errors import MADE, PassedOn
 from dalsegno.rpc.logs import request_id
 from dalsegno.rpc.peers import Peer, Peers
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.workflow.refusals import NotBegun, Overloaded
 
-ACTOR_LENGTH = 255
 DEADLINE_S = 30.0
 
 WAITING_MAX = 20_000
@@ -84,8 +83,10 @@ class Writes:
             try:
                 return await self._ask(peer, pending)
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.UNAUTHENTICATED:  # it is not the caller who is unknown
-                    raise NotBegun(f"the engine does not take this api: {error.details()}") from None
+                if (
+                    error.code() is grpc.StatusCode.UNAUTHENTICATED
+                ):  # the engine does not know this api; the caller is known
+                    raise NotBegun(f"the engine refuses this api: {error.details()}") from None
                 if has_no_answer(error):
                     peer.lost(f"a call got no answer ({error.code().name})")
                     if not may_repeat and not was_never_sent(error):
@@ -133,10 +134,7 @@ def _can_be_repeated(request: Message) -> bool:
 
 
 def actor_of(context: Any) -> str:
-    """Return the caller. A server that asks nobody who it is takes what the call says."""
+    """Return the name of the caller. A server that asks for no tokens takes the name that the call gives."""
     if (caller := current.get()) is not ANYBODY:
         return caller.name
-    for key, value in context.invocation_metadata() or ():
-        if key == ACTOR_KEY:
-            return str(value)[:ACTOR_LENGTH].replace("\0", "")
-    return ""
+    return actor_in(dict(context.invocation_metadata() or ()))

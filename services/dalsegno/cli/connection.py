@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from dalsegno.access.bearer import BadToken, TokenFile, read_token
+from dalsegno.access.bearer import BadToken, TokenFile, open_token_file
 from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.references import References, completed
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
@@ -90,7 +90,7 @@ def command_tls() -> ClientTls | None:
 def command_token() -> TokenFile | None:
     """Return the token that the command shows to its server. Raises CommandError."""
     try:
-        return read_token(COMMAND.token_file)
+        return open_token_file(COMMAND.token_file)
     except BadToken as error:
         raise CommandError(str(error)) from None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -35,6 +36,8 @@ REASON_KEY = "dalsegno-reason-bin"
 ACTOR_KEY = "x-dalsegno-actor"
 """The metadata with the name of the caller. Servers that ask for tokens take it from our own services only."""
 
+ACTOR_LENGTH = 255
+
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.primary_user_agent", f"{USER_AGENT}1"),
     ("grpc.max_receive_message_length", ANSWER_BYTES),
@@ -61,6 +64,11 @@ _BALANCED: list[tuple[str, int | str]] = [
     )
 ]
 """Calls go in turn to the addresses of a name whose servers say that they are ready."""
+
+
+def actor_in(metadata: Mapping[str, Any]) -> str:
+    """Return the name of the caller in the metadata of a call, as it can be stored; empty if it has none."""
+    return str(metadata.get(ACTOR_KEY, ""))[:ACTOR_LENGTH].replace("\0", "")
 
 
 def open_channel(

@@ -20,13 +20,11 @@ from dalsegno.access.callers import HOLDER, Caller
 from dalsegno.access.grants import EVERY, Grant, Role
 from dalsegno.access.permissions import RULES, Rule, Scope
 from dalsegno.rpc.caller_limits import CallerLimits, Limits
-from dalsegno.rpc.channel import ACTOR_KEY
+from dalsegno.rpc.channel import actor_in
 from dalsegno.rpc.token_directory import HOW, Run, TokenDirectory
 from dalsegno.store.filters import check_closed
 from dalsegno.store.store import Queries
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, PermissionDenied, Unauthenticated
-
-ACTOR_LENGTH = 255
 
 KNOWN_S = 10.0
 """How long the namespace of an execution is remembered. Its id may be used again after it was deleted."""
@@ -35,7 +33,7 @@ KNOWN_MAX = 100_000
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 NO_LIMITS = Limits()
-_NOBODY = Caller("")
+_UNKNOWN = Caller("")
 
 
 class Guard:
@@ -59,8 +57,8 @@ class Guard:
         rule = RULES.get(method)
         if rule is None:
             raise PermissionDenied(f"nobody may call {method[:200]}: it is not in the permission table")
-        if rule.scope is Scope.NOBODY:
-            return _NOBODY
+        if rule.scope is Scope.OPEN:
+            return _UNKNOWN
         if KEY in metadata:
             caller = await self.tokens.find(_token_in(metadata[KEY]))
         elif name := next((each for each in sorted(names) if each in self.service_names), ""):
@@ -69,8 +67,8 @@ class Guard:
             return Caller(HOLDER)
         else:
             raise Unauthenticated(f"this server asks for a token (authorization: Bearer TOKEN); {HOW}")
-        if (actor := metadata.get(ACTOR_KEY)) and caller.has_everywhere(Role.SERVICE):
-            return replace(caller, name=str(actor)[:ACTOR_LENGTH].replace("\0", ""))
+        if (actor := actor_in(metadata)) and caller.has_everywhere(Role.SERVICE):
+            return replace(caller, name=actor)
         return caller
 
     def check(self, caller: Caller) -> None:
@@ -83,7 +81,7 @@ class Guard:
         `request`: None for a stream of requests. Also raises NotFound for an execution that does not exist.
         """
         rule = RULES[method]
-        if rule.scope is Scope.NOBODY or caller.has_everywhere(rule.role):
+        if rule.scope is Scope.OPEN or caller.has_everywhere(rule.role):
             return
         match rule.scope:
             case Scope.EVERYWHERE:

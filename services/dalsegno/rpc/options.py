@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from dalsegno.access.bearer import FILE_VARIABLE, BadToken, TokenFile, read_token
+from dalsegno.access.bearer import FILE_VARIABLE, BadToken, TokenFile, open_token_file
 from dalsegno.outgoing.reach import EVERYTHING, OPTION, VARIABLE, Reach, read_reach
 from dalsegno.rpc.links import BadCredentials, Links, links_of, variable_of
 
@@ -100,7 +100,7 @@ class Options(argparse.ArgumentParser):
         """Return the token in the file of `--token-file`, taken out of what was found. Ends the program if it cannot be
         used."""
         try:
-            return read_token(found.pop("token_file"))
+            return open_token_file(found.pop("token_file"))
         except BadToken as error:
             self.error(str(error))
 

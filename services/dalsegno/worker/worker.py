@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 import grpc
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from dalsegno.access.bearer import FILE_VARIABLE, read_token
+from dalsegno.access.bearer import FILE_VARIABLE, open_token_file
 from dalsegno.actions import grpc as grpc_calls
 from dalsegno.actions import http
 from dalsegno.actions.action import Action, AnyAction
@@ -97,7 +97,7 @@ class Worker:
         self._limits = {each.name: each.limits for each in self._registry} | dict(limits or {})
         self._grace_s = grace_s
         self._tls = caller_from(os.environ) if tls is None else tls or None
-        self._token = read_token(os.environ.get(FILE_VARIABLE, "") if token_file is None else token_file)
+        self._token = open_token_file(os.environ.get(FILE_VARIABLE, "") if token_file is None else token_file)
         self._listen = listen
         self._metrics_port = metrics_port
         self._loop: asyncio.AbstractEventLoop | None = None

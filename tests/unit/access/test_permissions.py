@@ -36,7 +36,7 @@ WORDS = {
     Scope.EXECUTION_OR_FILTER: "the execution's namespace, or narrowed",
     Scope.EVERYWHERE: "all namespaces",
     Scope.ANYWHERE: "anything",
-    Scope.NOBODY: "nobody",
+    Scope.OPEN: "nobody",
 }
 """How tests/permissions.md calls each scope."""
 
@@ -59,7 +59,7 @@ def test_the_table_is_what_reviewers_read() -> None:
     """tests/permissions.md, which people write, says of each method the same as the table of the services."""
     of_services = {
         (method.rpartition("/")[0].rpartition(".")[2], method.rpartition("/")[2]): (
-            "nobody" if rule.scope is Scope.NOBODY else rule.role.value,
+            "nobody" if rule.scope is Scope.OPEN else rule.role.value,
             WORDS[rule.scope],
         )
         for method, rule in RULES.items()
@@ -81,7 +81,7 @@ def test_a_rule_fits_its_request(method: MethodDescriptor) -> None:
     """Each rule finds in the request what it looks for, and a viewer calls only what changes nothing."""
     rule = RULES[_path(method)]
     fields = set(method.input_type.fields_by_name)
-    assert rule.scope is not Scope.NOBODY
+    assert rule.scope is not Scope.OPEN
     assert any(each <= fields for each in NEEDED.get(rule.scope, (set(),)))
     is_read = method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
     if method.containing_service in PUBLIC and rule.role is not Role.ADMIN and method.name != "ValidateDefinitions":

@@ -47,7 +47,7 @@ async def test_a_service_is_known_by_its_certificate(tmp_path: Path) -> None:
         admin = await system.granted("admin", name="root")
         code, told = await refusal(admin.environments.PutEnvironment(PUT, timeout=5))
         assert code is grpc.StatusCode.UNAVAILABLE
-        assert "the engine does not take this api" in told
+        assert "the engine refuses this api" in told
 
 
 def test_names_of_services_need_certificates(capsys: pytest.CaptureFixture[str]) -> None:

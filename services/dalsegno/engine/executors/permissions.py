@@ -16,7 +16,7 @@ from dalsegno.workflow.refusals import PermissionDenied
 SHOWN_MAX = 10
 """The number of actions that a refusal names at most."""
 
-BEYOND = "the token of this executor has no role for this action"
+NOT_PERMITTED = "the token of this executor has no role for this action"
 
 Place = tuple[str, AttemptKey]
 Read = Callable[[Callable[[Queries], Any]], Awaitable[Any]]
@@ -34,10 +34,10 @@ def check_may_serve(actions: Iterable[str]) -> None:
         )
 
 
-async def beyond(outcomes: Collection[wire.TaskDone], read: Read) -> frozenset[Place]:
-    """Return the places of those outcomes whose actions the caller may not serve: somebody else has them.
+async def find_not_permitted(outcomes: Collection[wire.TaskDone], read: Read) -> frozenset[Place]:
+    """Return the places of those outcomes whose actions the caller may not serve: another executor has them.
 
-    It reads the store, but for a caller that may serve all actions. Raises Unavailable.
+    It reads the store, unless the caller may serve all actions. Raises Unavailable.
     """
     caller = current.get()
     if caller.has_everywhere(Role.EXECUTOR):

@@ -15,7 +15,7 @@ from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.executors.inventories import TakeInventory
-from dalsegno.engine.executors.permissions import BEYOND, Read, beyond, check_may_serve
+from dalsegno.engine.executors.permissions import NOT_PERMITTED, Read, check_may_serve, find_not_permitted
 from dalsegno.engine.executors.progress import Board, read_progress
 from dalsegno.engine.executors.refused import FailRefused
 from dalsegno.engine.executors.reports import (
@@ -294,11 +294,11 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 stream.end(Unavailable("it did not answer InventoryRequest within the lease; say Hello again"))
 
     async def _report_all(self, stream: ExecutorStream, outcomes: Collection[wire.TaskDone]) -> None:
-        foreign = await beyond(outcomes, self._read_store)
+        foreign = await find_not_permitted(outcomes, self._read_store)
         for outcome in outcomes:
             if foreign and read_place(outcome) in foreign:
                 named = outcome.action_execution_id, outcome.delivery, outcome.outcome
-                stream.acknowledge(ack_of(*named, Verdict.REFUSED, BEYOND))
+                stream.acknowledge(ack_of(*named, Verdict.REFUSED, NOT_PERMITTED))
                 continue
             self._report(stream, outcome)
             if len(outcome.result) > LARGE:
