@@ -68,7 +68,7 @@ class Checkout:
             os.utime(path, ns=(made.st_atime_ns, made.st_mtime_ns))  # so that what was compiled from it fits again
 
     def run(self, work: Callable[[], int], log: Path, limit_s: float | None = None) -> int:
-        """Do that work in a process of its own, in the copy; answer its exit code, or -SIGKILL at its limit of given
+        """Do that work in a process of its own, in the copy; return its exit code, or -SIGKILL at its limit of given
         time."""
         shutil.rmtree(self.copy / ".hypothesis", ignore_errors=True)
         child = os.fork()

@@ -31,7 +31,7 @@ class GivenTime:
         self._passed_s = 0.0
 
     def measure_s(self) -> float:
-        """Answer the seconds since this was made, without those in which the process waited for a processor or
+        """Return the seconds since this was made, without those in which the process waited for a processor or
         everything stood still."""
         now_s = time.monotonic()
         self._passed_s += min(now_s - self._seen_s, LONGEST_TICK_S)
@@ -74,7 +74,7 @@ class TestLimit:
 
 
 def _read_waited_s(path: Path, otherwise_s: float) -> float:
-    """Answer how long the process has waited for a processor so far; systems without that number do not say."""
+    """Return how long the process has waited for a processor so far; systems without that number do not say."""
     try:
         return int(path.read_text().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):

@@ -27,7 +27,7 @@ from dalsegno.engine.batches.care import CALM_S, WHOLE, Part, Separation, check_
 from dalsegno.engine.batches.deferred import DeferredWorks, WorkEvaluator
 from dalsegno.engine.batches.durations import Durations
 from dalsegno.engine.batches.handing_out import HandOut
-from dalsegno.engine.batches.losses import StoreLost, after, check_answers, remaining
+from dalsegno.engine.batches.losses import StoreLost, check_answers, keep_results, remaining
 from dalsegno.engine.batches.outbox import MessageIds
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.readiness import Readiness
@@ -356,7 +356,7 @@ class Conductor:
             first = self.carry_out(works[:half], part)
             if any(isinstance(each, Committed) and each.left for each in first):  # the works after it wait, too
                 return [*first, Committed(works=(), left=works[half:]), *deferred]
-            with after(first):
+            with keep_results(first):
                 return [*first, *self.carry_out(works[half:], part), *deferred]
         if not works:  # only handing out failed; the attempts stay READY
             _log.error("handing out failed", exc_info=error)
@@ -374,7 +374,7 @@ class Conductor:
                 wait_s = max(0.01, self._calm_s - time.monotonic())
                 results += [Deferred(work, wait_s) for work in part.works]
                 continue
-            with after(results):
+            with keep_results(results):
                 try:
                     results.extend(self._transact([end], part, last_resort=True) for end in part.ends)
                 except Exception as error:

@@ -27,7 +27,7 @@ def check_answers(store: Store, error: Exception) -> None:
 
 
 @contextmanager
-def after(results: Sequence[Result]) -> Iterator[None]:
+def keep_results(results: Sequence[Result]) -> Iterator[None]:
     """Keep the results of earlier parts of a batch if the store is lost in a later one: they are stored."""
     try:
         yield
