@@ -110,7 +110,7 @@ def byte_length(text: str) -> int:
 
 def _has_long_number(text: str) -> bool:
     """Return whether it may hold an integer beyond 64 bits. (A regular expression takes twenty times as long.)"""
-    return _LONG_NUMBER in text.encode("utf-8", "surrogatepass").translate(_DIGITS)
+    return len(text) >= len(_LONG_NUMBER) and _LONG_NUMBER in text.encode("utf-8", "surrogatepass").translate(_DIGITS)
 
 
 def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:

@@ -31,6 +31,7 @@ DESCRIPTION_BYTES_MAX = 1_000_000
 """The limit for the description of one action, in bytes. It fits into every answer."""
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
+_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})")
 
 _OUTCOMES: dict[int, TaskOutcome] = {
     wire.TASK_OUTCOME_SUCCEEDED: TaskOutcome.SUCCEEDED,
@@ -40,6 +41,8 @@ _OUTCOMES: dict[int, TaskOutcome] = {
     wire.TASK_OUTCOME_PAUSED: TaskOutcome.PAUSED,
     wire.TASK_OUTCOME_RUNNING: TaskOutcome.RUNNING,
 }
+
+_SECONDS_OF_A_YEAR = 366 * 86_400
 
 _OF_DELEGATES = ("alias", "completion_timeout", "heartbeat_timeout", "signature")
 
@@ -75,6 +78,11 @@ def read_place(report: wire.TaskDone) -> tuple[str, AttemptKey] | None:
 
 def read_report(report: wire.TaskDone) -> tuple[str, TaskDone]:
     """Return the execution id and the event of an outcome. Raises UnfitReport with everything that is wrong."""
+    return read_plain_report(report) or check_report(report)
+
+
+def check_report(report: wire.TaskDone) -> tuple[str, TaskDone]:
+    """Do what `read_report` does for reports of all kinds."""
     wrong = {violation.subject: violation.description for violation in wrong_fields(report)}
     execution_id, key = _read_id(report, wrong)
     outcome = _OUTCOMES.get(report.outcome)
@@ -96,6 +104,31 @@ def read_report(report: wire.TaskDone) -> tuple[str, TaskDone]:
         heartbeat_timeout_s=_length_s(report, "heartbeat_timeout"),
         signature=SCHEMES[report.signature],
     )
+
+
+def read_plain_report(report: wire.TaskDone) -> tuple[str, TaskDone] | None:
+    """Return the execution id and the event of a success that has nothing but a result; None: a report of another kind.
+
+    Nearly all outcomes are of this kind. This takes a fifth of the time of `check_report`, and accepts nothing that
+    `check_report` refuses.
+    """
+    named = _ID.fullmatch(report.action_execution_id)
+    if named is None or report.outcome != wire.TASK_OUTCOME_SUCCEEDED or report.delivery < 1:
+        return None
+    if report.error or report.alias or report.signature or report.HasField("progress"):
+        return None
+    if report.HasField("completion_timeout") or report.HasField("heartbeat_timeout"):
+        return None
+    elapsed = report.elapsed
+    if not (0 <= elapsed.seconds < _SECONDS_OF_A_YEAR and 0 <= elapsed.nanos < 1_000_000_000):
+        return None
+    try:
+        result = checked(report.result) if report.result else None
+    except UnfitValue:
+        return None
+    execution_id, task, item, attempt = named.groups()
+    key = int(task), int(item), int(attempt)
+    return execution_id, TaskDone(key=key, outcome=TaskOutcome.SUCCEEDED, delivery=report.delivery, result=result)
 
 
 def _length_s(report: wire.TaskDone, name: Literal["completion_timeout", "heartbeat_timeout"]) -> float | None:
