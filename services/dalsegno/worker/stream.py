@@ -17,6 +17,7 @@ from enum import Enum
 import grpc
 
 from dalsegno.rpc import convert
+from dalsegno.rpc.call_end import CallEnd, error_of
 from dalsegno.rpc.channel import was_never_sent
 from dalsegno.rpc.failure import read_failure
 from dalsegno.v1.executor_service_pb2 import (
@@ -61,6 +62,7 @@ class Stream:
         self._session = session
         self._engine = engine
         self._call = ExecutorServiceStub(channel).Connect()
+        self._end = CallEnd(self._call)
         self._wake = asyncio.Event()
         self._begun = asyncio.Event()
         self._heartbeat_s = WELCOME_WITHIN_S
@@ -112,7 +114,7 @@ class Stream:
                 self._take(message)
             ended = await self._read_end()
         except grpc.aio.AioRpcError as error:
-            ended = self._read_end_error(error)
+            ended = self._read_end_error(await self._end.correct(error))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -130,11 +132,9 @@ class Stream:
 
     async def _read_end(self) -> Ended:
         """Return how the engine ended the stream: with or without an error."""
-        code = await self._call.code()
-        if code is not grpc.StatusCode.OK:
-            trailing = await self._call.trailing_metadata()
-            details = await self._call.details()
-            return self._read_end_error(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details))
+        error = await error_of(self._call)
+        if error.code() is not grpc.StatusCode.OK:
+            return self._read_end_error(await self._end.correct(error))
         return Ended.CLOSED if self._closed else Ended.BROKEN
 
     def _read_end_error(self, error: grpc.aio.AioRpcError) -> Ended:
