@@ -23,6 +23,8 @@ from tests.tied import tied
 from tests.unit.cli.conftest import SERVICES
 from tests.unit.cli.recorded import FOLDER, Recording
 
+pytestmark = pytest.mark.long("starts a program for each scene")
+
 SCENES = sorted(path.stem for path in FOLDER.glob("*.json"))
 ROWS = 30
 COPIED = re.compile("^next: |dalsegno ")

@@ -14,7 +14,7 @@ from dalsegno.expressions.jinja_values import METHODS as JINJA_METHODS
 from dalsegno.expressions.language import MISTRAL, ORQUESTA
 from dalsegno.expressions.yaql.registry import FUNCTIONS, METHODS
 
-EXAMPLES = 80
+EXAMPLES = 50
 """With each seed. By hand there are as many as one likes: `python -m tests.hostile`."""
 
 
