@@ -7,7 +7,7 @@ what lies in them, nor the ended executions below; hidden.py has the conditions.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 import msgspec
@@ -128,5 +128,5 @@ def _without_first(entries: str, count: int) -> str:
         left = entry.count - count
         count = max(0, -left)
         if left > 0:
-            kept.append(replace(entry, count=left))
+            kept.append(msgspec.structs.replace(entry, count=left))
     return encode_entries(kept)

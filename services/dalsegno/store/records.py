@@ -334,9 +334,8 @@ class NewProgress:
     progress: Progress
 
 
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
-    """One step: its event, which made the next `count` changes, and when, by whom and why."""
+class JournalEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One step: its event, which made the next `count` changes, and when, by whom and why. A list in JSON."""
 
     event: str
     """The name of the event, such as `task_done`."""
@@ -346,8 +345,7 @@ class JournalEntry:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(msgspec.Struct, frozen=True):
     """One execution to store: its state after the changes, the changes in order, and the steps that made them."""
 
     execution: Execution

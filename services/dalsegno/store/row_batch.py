@@ -101,9 +101,12 @@ def gather(saved: Sequence[Saved]) -> RowBatch:
 
 def encode_entries(entries: Sequence[JournalEntry]) -> str:
     """Encode the entries of a journal row as JSON text: a list of lists."""
-    return msgspec.json.encode([(e.event, e.at_s, e.actor, e.comment, e.count) for e in entries]).decode()
+    return msgspec.json.encode(entries).decode()
 
 
 def decode_entries(text: str) -> list[JournalEntry]:
     """Decode the entries of a journal row. Ignores what a later version adds to an entry."""
-    return [JournalEntry(*parts[:5]) for parts in msgspec.json.decode(text)]
+    return _ENTRIES.decode(text)
+
+
+_ENTRIES = msgspec.json.Decoder(list[JournalEntry])

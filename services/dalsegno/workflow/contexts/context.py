@@ -9,16 +9,15 @@ the context is; branches that published nothing since their fork share one conte
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 import immutables
+import msgspec
 
 from dalsegno.workflow.value import Value
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(msgspec.Struct, frozen=True):
     """One variable."""
 
     value: object
