@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import Page, Row
-from dalsegno.workflow.value import byte_length
+from dalsegno.workflow.value import BYTES_MAX, byte_length
 
 MESSAGE_BYTES_MAX = PAGE_BYTES_MAX
 """The maximum size of a message, in bytes: 3.5 MiB."""
@@ -74,8 +74,7 @@ def shortened(text: str, bytes_max: int = WORDS_BYTES_MAX) -> str:
     >>> shortened("a" * 12, 8)
     'aaaaaaaa… (12 bytes)'
     """
-    size = byte_length(text)
-    if size <= bytes_max:
+    if len(text) * BYTES_MAX <= bytes_max or (size := byte_length(text)) <= bytes_max:
         return text
     return f"{text.encode()[:bytes_max].decode(errors='ignore')}… ({size:,} bytes)"
 

@@ -52,7 +52,7 @@ class Work(ABC):
 
     def __new__(cls, *arguments: object, **named: object) -> Self:
         """Make a work."""
-        work = super().__new__(cls)
+        work = object.__new__(cls)
         work.refusal = work.evaluations = work.given = None
         work.execution_id = ""
         return work

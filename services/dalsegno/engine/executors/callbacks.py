@@ -46,10 +46,10 @@ class Callbacks:
     def add(self, message: wire.RunAction) -> None:
         """Add the token, the address and the signing key, and put the address in its places in the input."""
         name, delivery = message.action_execution_id, message.delivery
-        message.task_token = self.tokens.make(name, delivery)
+        message.task_token = token = self.tokens.make(name, delivery)
         message.signing_key = self.signing_keys.make(name, delivery)
         if self._address:
-            message.callback_url = self._address + message.task_token
+            message.callback_url = self._address + token
             if CALLBACK_URL in message.input:
                 message.input = message.input.replace(CALLBACK_URL, message.callback_url)
 

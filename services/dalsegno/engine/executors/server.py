@@ -49,7 +49,7 @@ REPORT_BYTES = 1_000
 """Estimated memory of a report without its texts, in bytes."""
 
 LARGE = 65_536
-"""After a result with this many characters other tasks of the event loop run."""
+"""After a report of this many characters other tasks of the event loop run."""
 
 HELLO_WITHIN_S = 10.0
 """How long a stream may wait before its Hello."""
@@ -59,6 +59,9 @@ REASON_SHOWN = 1_000
 SUPERSEDED = "its delivery no longer counts"
 SUPERSEDED_BYTES_MAX = 1024 * 1024
 """The limit of the deliveries that a Welcome names, in bytes."""
+
+# A lookup of a member in its class is slow, and every report needs this.
+_RUNNING = TaskOutcome.RUNNING
 
 Context = grpc.aio.ServicerContext[wire.ConnectRequest, wire.ConnectResponse]
 
@@ -300,13 +303,14 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
                 named = outcome.action_execution_id, outcome.delivery, outcome.outcome
                 stream.acknowledge(ack_of(*named, Verdict.REFUSED, NOT_PERMITTED))
                 continue
-            self._report(stream, outcome)
-            if len(outcome.result) > LARGE:
+            if self._report(stream, outcome) > LARGE:
                 await asyncio.sleep(0)  # reading it has taken a while
             if stream.is_full:
                 await stream.room()
 
-    def _report(self, stream: ExecutorStream, outcome: wire.TaskDone) -> None:
+    def _report(self, stream: ExecutorStream, outcome: wire.TaskDone) -> int:
+        """Take a report. Return its size: the characters of its texts, and REPORT_BYTES."""
+        size = REPORT_BYTES + len(outcome.result) + len(outcome.error)
         unfit: UnfitReport | None = None
         try:
             execution_id, event = read_report(outcome)
@@ -315,14 +319,12 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         named = outcome.action_execution_id, outcome.delivery, outcome.outcome
         if unfit is not None and unfit.about is None:
             stream.acknowledge(ack_of(*named, Verdict.REFUSED, str(unfit)))
-            return
+            return size
         progress: Progress | None = None
         if outcome.HasField("progress"):
             progress = read_progress(outcome.progress, outcome.delivery, self._conductor.clock.now_s())
 
-        # Not the outcome itself, which may be large: the reply is kept until it is stored.
-        size = REPORT_BYTES + len(outcome.result) + len(outcome.error)
-
+        # It does not refer to the outcome, which may be large: it is kept until the report is stored.
         def reply(work: DeliverEvent, error: BaseException | None) -> None:
             if isinstance(error, Unavailable):
                 self._conductor.put(work)
@@ -344,9 +346,10 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             self._dispatcher.report(stream, *unfit.about)
             self._conductor.put(FailRefused(unfit.about, named[1], stream.session_id, unfit.error, reply))
         else:
-            if event.outcome is not TaskOutcome.RUNNING:
+            if event.outcome is not _RUNNING:
                 self._dispatcher.report(stream, execution_id, event.key)
             self._conductor.put(DeliverEvent(execution_id, event, reply))
+        return size
 
     async def _beat(self, stream: ExecutorStream) -> None:
         while True:

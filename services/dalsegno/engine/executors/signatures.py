@@ -9,6 +9,7 @@ import base64
 import binascii
 import hmac
 
+from dalsegno.engine.executors.macs import Macs
 from dalsegno.rpc.convert import SIGNATURE_SCHEMES
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.changes import Signature
@@ -33,11 +34,11 @@ class SigningKeys:
 
     def __init__(self, key: str) -> None:
         """`key`: that of the task tokens, in hex."""
-        self._hmac = hmac.new(hmac.digest(bytes.fromhex(key), b"signing keys", "sha256"), digestmod="sha256")
+        self._macs = Macs(hmac.digest(bytes.fromhex(key), b"signing keys", "sha256"))
 
     def make(self, attempt: str, delivery: int) -> str:
         """Return the signing key of a delivery of an attempt. `attempt` is its id."""
-        return PREFIX + base64.b64encode(self._secret(attempt, delivery)).decode()
+        return PREFIX + binascii.b2a_base64(self._secret(attempt, delivery), newline=False).decode()
 
     def check(
         self, attempt: str, delivery: int, scheme: Signature, signed: execution_pb2.SignedBody | None, now_s: float
@@ -69,9 +70,7 @@ class SigningKeys:
             )
 
     def _secret(self, attempt: str, delivery: int) -> bytes:
-        made = self._hmac.copy()
-        made.update(f"{attempt}:{delivery}".encode())
-        return made.digest()
+        return self._macs.of(f"{attempt}:{delivery}".encode())
 
 
 def _macs(signature: str) -> list[bytes]:

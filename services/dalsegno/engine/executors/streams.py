@@ -165,12 +165,16 @@ class ExecutorStream:
             batch = sizes.first_of(self._acks, count=ITEMS_MAX)
             del self._acks[: len(batch)]
             self._has_room.set()
-            yield wire.ConnectResponse(ack=wire.AckBatch(acks=batch))
+            message = wire.ConnectResponse()
+            message.ack.acks.extend(batch)  # filled in place: a batch that is made first would be copied
+            yield message
         self._are_acks_due = False
         while self._runs and not self.is_ended:  # otherwise they count as never sent
             actions = sizes.first_of(self._runs, count=ITEMS_MAX, frame_bytes=FRAME_BYTES)
             del self._runs[: len(actions)]
-            yield wire.ConnectResponse(run_action=wire.RunActionBatch(actions=actions))
+            message = wire.ConnectResponse()
+            message.run_action.actions.extend(actions)
+            yield message
 
 
 def count_down(message: wire.ConnectResponse, now_s: float) -> None:
