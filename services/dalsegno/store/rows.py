@@ -374,7 +374,8 @@ def cell_of(value: Value | None) -> str | None:
     """Return the cell of a value."""
     if value is None:
         return None
-    return f"${value.digest}" if value.is_large else value.text
+    inline = value.inline
+    return f"${value.digest}" if inline is None else inline
 
 
 def _stored_object(values: Mapping[str, Value]) -> str:

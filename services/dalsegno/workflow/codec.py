@@ -42,10 +42,11 @@ def decode_event(text: str, texts: Texts) -> AnyEvent:
 
 def reference(value: Value, aside: Texts) -> object:
     """Return what a row has for the value: its text, or a reference to it."""
-    if value.is_large:
-        aside[value.digest] = value.text
-        return {"$": value.digest}
-    return value.text
+    inline = value.inline
+    if inline is not None:
+        return inline
+    aside[value.digest] = value.text
+    return {"$": value.digest}
 
 
 def _encoded(record: object, aside: Texts) -> str:

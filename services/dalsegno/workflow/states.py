@@ -59,6 +59,9 @@ COMPLETED_EXECUTION = frozenset({E.SUCCESS, E.ERROR, E.CANCELLED, E.REVERTED, E.
 COMPLETED_TASK = frozenset({T.SUCCESS, T.ERROR, T.CANCELLED, T.SKIPPED, T.REVERTED, T.REVERT_ERROR})
 COMPLETED_ATTEMPT = frozenset({A.SUCCESS, A.ERROR, A.CANCELLED})
 
+AS_TASK = {state: T(state) for state in COMPLETED_ATTEMPT}
+"""The state of a task whose only attempt has ended in this one."""
+
 QUIET_EXECUTION = frozenset({E.PAUSING, E.PAUSED, E.CANCELLING, E.CANCELLED, E.REVERTED, E.REVERT_ERROR})
 """Nothing of an execution in one of these states is handed to an executor (O4, O14, decision 19)."""
 

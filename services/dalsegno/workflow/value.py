@@ -85,8 +85,12 @@ def _encode_otherwise(data: object, *, limited: bool) -> str:
 
 def decode(text: str) -> object:
     """Return the data of a JSON text, integers exact. Raise UnfitValue."""
+    return _decoded(text, is_exact=_has_long_number(text))
+
+
+def _decoded(text: str, *, is_exact: bool) -> object:
     try:
-        if _has_long_number(text):  # orjson would turn integers beyond 64 bits into floats
+        if is_exact:  # orjson would turn integers beyond 64 bits into floats
             return json.loads(text, parse_constant=_refuse_constant)
         return orjson.loads(text)
     except RecursionError:
@@ -118,12 +122,12 @@ def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
     size = byte_length(text)
     if size > bytes_max:
         raise UnfitValue(f"too large: {size:,} bytes, at most {bytes_max:,}")
-    data = decode(text)
+    has_long_number = _has_long_number(text)
+    data = _decoded(text, is_exact=has_long_number)
     has_escape = "\\u" in text and (
         ("\\u0000" in text and _NUL.search(text)) or "\\ud" in text.lower()  # the expression alone would take long
     )
-    is_suspect = has_escape or _has_long_number(text)
-    if is_suspect and _may_be_unfit(data):
+    if (has_escape or has_long_number) and _may_be_unfit(data):
         _refuse_unfit(data)
     return Value(text=text, data=data)
 
@@ -210,10 +214,15 @@ class Value:
             self._data = _MISSING
 
     @property
-    def is_large(self) -> bool:
-        """Return whether the store keeps the text apart, once per execution."""
+    def inline(self) -> str | None:
+        """Return the text; None for a large one, which the store keeps apart, once per execution."""
         text = self.text
-        return len(text) * BYTES_MAX > INLINE_BYTES and byte_length(text) > INLINE_BYTES
+        return None if len(text) * BYTES_MAX > INLINE_BYTES and byte_length(text) > INLINE_BYTES else text
+
+    @property
+    def is_large(self) -> bool:
+        """Return whether the store keeps the text apart."""
+        return self.inline is None
 
     @property
     def digest(self) -> str:

@@ -9,7 +9,14 @@ from dalsegno.workflow.applying.indexes import put
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.records import Attempt, End, Reverting, TaskExecution
-from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, IllegalMove, TaskState, check_attempt_move
+from dalsegno.workflow.states import (
+    AS_TASK,
+    COMPLETED_ATTEMPT,
+    AttemptState,
+    IllegalMove,
+    TaskState,
+    check_attempt_move,
+)
 
 # A lookup of a member in its class costs as much as the rest of keeping an index.
 _READY, _RUNNING = AttemptState.READY, AttemptState.RUNNING
@@ -104,7 +111,7 @@ def move(execution: Attempts, change: AttemptMoved) -> None:
         if is_present:
             rounds.end(task, attempt)
             if progress.item_count is not None and not attempt.stands_in:
-                end(execution, task, change.key[1], change.key[2], TaskState(attempt.state))
+                end(execution, task, change.key[1], change.key[2], AS_TASK[attempt.state])
 
 
 def end(execution: Attempts, task: TaskExecution, item: int, attempt: int, state: TaskState) -> None:

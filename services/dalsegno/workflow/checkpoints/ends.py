@@ -99,7 +99,7 @@ def call(step: Step, undo: Undo, failure: str, given: Value | None = None) -> Ca
         found = revert.input.evaluate(scope)
     if not isinstance(found, dict):
         raise HardFailure(f"the input of a revert action must be a dict, not {found!r:.100}")
-    action = adhoc.resolve(step, str(revert.action.evaluate(scope)), found, scope)
+    action = adhoc.resolve(step, str(revert.action.evaluate(scope)), found, lambda: scope)
     safe = action.description.safe_to_rerun if revert.safe_rerun is None else bool(revert.safe_rerun.evaluate(scope))
     target = "" if revert.target is None else read_target(revert.target.evaluate(scope))
     timeout_s = seconds(revert.timeout_s, scope, "timeout") or None

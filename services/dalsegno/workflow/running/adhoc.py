@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
 
 from dalsegno.workflow.contexts.context import EMPTY_CONTEXT
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter
@@ -19,8 +20,7 @@ class Unresolved(Exception):
     """The action cannot be resolved; the task's handlers may catch that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(msgspec.Struct, frozen=True):
     """An action that is ready to run."""
 
     description: ActionDescription
@@ -45,21 +45,22 @@ def _find(step: Step, workbook: str | None, name: str) -> tuple[str, ActionDescr
     return name, None
 
 
-def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> Resolved:
-    """Follow the chain of ad-hoc actions to the one that executors run.
+def resolve(step: Step, name: str, given: Mapping[str, object], scope: Callable[[], View]) -> Resolved:
+    """Follow the chain of ad-hoc actions to the one that executors run. `scope` makes the scope of their bases, which
+    most actions do not need.
 
     Raise HardFailure for an unknown action and for missing or unexpected parameters of the first action. Raise
     Unresolved for every error further down the chain: it is endless or ends nowhere, a base or base-input cannot be
     evaluated, a base lacks parameters or does not take them.
     """
     full_name, found = _find(step, step.workflow.workbook, name)
-    outer, inputs, length = full_name, dict(given), 0
+    outer, inputs, length = full_name, given, 0
     while isinstance(found, AdHocAction):
         length += 1
         if length > CHAIN_MAX:
             raise Unresolved(f"ad-hoc action '{outer}' never comes to an action that executors run")
         inputs = _of_chain(step, found.name, found.input, inputs, is_first=length == 1)
-        base, inputs = _base(step, found, inputs, scope)
+        base, inputs = _base(step, found, inputs, scope())
         full_name, found = _find(step, found.workbook, base)
     if found is None:
         if length:
@@ -69,10 +70,10 @@ def resolve(step: Step, name: str, given: Mapping[str, object], scope: View) -> 
         found = found.fitting(inputs, environment_defaults(step.execution.environment.data, found.name))
     # People see their whole input; executors complete the input of all other actions.
     asks = bool(found.answer_key or found.answer_schema)
-    inputs = _of_chain(
+    completed = _of_chain(
         step, found.name, found.parameters, inputs, accepts_any=found.accepts_any, defaults=asks, is_first=not length
     )
-    return Resolved(found, inputs, outer if length else "")
+    return Resolved(found, completed, outer if length else "")
 
 
 def _of_chain(
@@ -95,7 +96,7 @@ def _of_chain(
         raise Unresolved(str(failure)) from None
 
 
-def _base(step: Step, action: AdHocAction, inputs: dict[str, object], scope: View) -> tuple[str, dict[str, object]]:
+def _base(step: Step, action: AdHocAction, inputs: Mapping[str, object], scope: View) -> tuple[str, dict[str, object]]:
     """Return the name of the action that this one is based on, and its input. Raise Unresolved."""
     inner = View(step, scope._task, scope._context, scope._extra, first=inputs)
     try:
@@ -118,17 +119,22 @@ def _complete(
     defaults: bool,
 ) -> dict[str, object]:
     """Return the input with the values of the environment (`__actions`) and the declared defaults."""
-    inputs = dict(given)
-    known = {parameter.name for parameter in parameters}
-    unexpected = [] if accepts_any else [key for key in inputs if key not in known]
+    inputs, missing = dict(given), []
     from_environment = environment_defaults(step.execution.environment.data, name)
     for parameter in parameters:
-        if parameter.name not in inputs and parameter.name in from_environment:
+        if parameter.name in inputs:
+            continue
+        if parameter.name in from_environment:
             inputs[parameter.name] = from_environment[parameter.name]
-        elif parameter.name not in inputs and defaults and isinstance(parameter.default, Constant):
+        elif defaults and isinstance(parameter.default, Constant):
             inputs[parameter.name] = parameter.default.value
-    missing = [parameter.name for parameter in parameters if parameter.required and parameter.name not in inputs]
-    if step.workflow.rules.calls.checks_input and (unexpected or missing):  # else the action itself reports it
+        elif parameter.required:
+            missing.append(parameter.name)
+    if not step.workflow.rules.calls.checks_input:  # the action itself reports it
+        return inputs
+    known = () if accepts_any else {parameter.name for parameter in parameters}
+    unexpected = [] if accepts_any else [key for key in given if key not in known]
+    if unexpected or missing:
         problems = [f"unexpected {', '.join(unexpected)}"] if unexpected else []
         problems += [f"missing {', '.join(missing)}"] if missing else []
         raise HardFailure(f"action '{name}' has the wrong input: {'; '.join(problems)}")

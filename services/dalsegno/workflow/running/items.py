@@ -15,7 +15,7 @@ from dalsegno.workflow.running.follow_ups import End, WindDown
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import of_item, task_view
 from dalsegno.workflow.scope import EvaluationError, Suspended
-from dalsegno.workflow.states import AttemptState, ExecutionState, TaskState
+from dalsegno.workflow.states import AS_TASK, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value, made
 
 # A lookup of a member in its class is slow, and every step needs these (see execution.py).
@@ -255,7 +255,7 @@ def ended(step: Step, task: TaskExecution, attempt: Attempt) -> None:
     """Continue after an attempt of the present round has ended: end the task, or begin the next item."""
     progress = task.progress
     if progress.item_count is None:
-        verdict = TaskState(attempt.state)
+        verdict = AS_TASK[attempt.state]
         step.later(End(task, verdict, attempt.error))
     elif step.workflow.rules.items.stops_early:
         settle_items(step, task)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from dalsegno.workflow.changes import AttemptAdded, ExecutionCreated, Link, RoundPlanned
 from dalsegno.workflow.commands import CreateChild
@@ -31,7 +32,7 @@ _READY = AttemptState.READY
 def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] | None) -> bool:
     """Create the attempt of an item. Return False when the task has failed instead; its handlers may catch that."""
     spec = step.spec(task)
-    plain = task_view(step, task)
+    plain = partial(task_view, step, task)
     try:
         given = _planned_input(task, item)
         if given is None and task.progress.round is not None:
@@ -43,7 +44,7 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
             name, is_workflow, given = prepared
         else:
             given = _input(spec, task_view(step, task, extra)) if given is None else given
-            named_in = task_view(step, task, extra) if step.workflow.rules.items.by_function else plain
+            named_in = partial(task_view, step, task, extra) if step.workflow.rules.items.by_function else plain
             name, is_workflow = _name(step, spec, named_in)
         if not is_workflow:
             action = adhoc.resolve(step, name, given, plain)
@@ -67,7 +68,7 @@ def prepare(step: Step, task: TaskExecution, extra: Mapping[str, object] | None)
     scope = task_view(step, task, extra)
     try:
         given = _input(spec, scope)
-        return *_name(step, spec, scope), given
+        return *_name(step, spec, lambda: scope), given
     except EvaluationError as error:
         raise HardFailure(f"cannot evaluate the action or the input of task '{task.name}': {error}") from None
 
@@ -174,12 +175,15 @@ def _input(spec: Task, scope: View) -> dict[str, object]:
     return given
 
 
-def _name(step: Step, spec: Task, scope: View) -> tuple[str, bool]:
-    """Return the name of the action or workflow, and whether it is a workflow. An empty name means std.noop."""
+def _name(step: Step, spec: Task, scope: Callable[[], View]) -> tuple[str, bool]:
+    """Return the name of the action or workflow, and whether it is a workflow. An empty name means std.noop.
+
+    `scope` makes the scope in which the name is evaluated; most names are constant.
+    """
     template: Template | None = spec.workflow if spec.workflow is not None else spec.action
     if template is None:
         return "std.noop", False
-    name = template.evaluate(scope)
+    name = template.value if isinstance(template, Constant) else template.evaluate(scope())
     if not name:
         return "std.noop", False
     is_workflow = spec.workflow is not None or (

@@ -41,7 +41,7 @@ SHOWN = frozenset({TaskState.RUNNING, TaskState.PAUSED})
 
 # A lookup of a member in its class is slow, and every step needs these (see execution.py).
 _READY, _RUNNING = AttemptState.READY, AttemptState.RUNNING
-_SUCCESS, _ERROR = AttemptState.SUCCESS, AttemptState.ERROR
+_SUCCESS, _ERROR, _CANCELLED = AttemptState.SUCCESS, AttemptState.ERROR, AttemptState.CANCELLED
 _WAIT_AFTER = Timer.WAIT_AFTER
 _AT_ONCE, _ONCE_QUIET = PauseRule.AT_ONCE, PauseRule.ONCE_QUIET
 
@@ -84,10 +84,10 @@ def _reported_state(attempt: Attempt, event: TaskDone, at_s: float | None) -> At
     deadline.
     """
     state = OUTCOMES.get(event.outcome)
+    if state is not _CANCELLED or attempt.deadline_s is None:
+        return state
     is_executors = event.delivery is not None and not attempt.delegated
-    if state is AttemptState.CANCELLED and is_executors and attempt.deadline_s is not None:
-        return _ERROR if at_s is not None and at_s >= attempt.deadline_s else state
-    return state
+    return _ERROR if is_executors and at_s is not None and at_s >= attempt.deadline_s else state
 
 
 def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
