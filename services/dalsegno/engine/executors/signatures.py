@@ -9,7 +9,6 @@ import base64
 import binascii
 import hmac
 
-from dalsegno.engine.executors.macs import Macs
 from dalsegno.rpc.convert import SIGNATURE_SCHEMES
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.changes import Signature
@@ -34,7 +33,7 @@ class SigningKeys:
 
     def __init__(self, key: str) -> None:
         """`key`: that of the task tokens, in hex."""
-        self._macs = Macs(hmac.digest(bytes.fromhex(key), b"signing keys", "sha256"))
+        self._hmac = hmac.new(hmac.digest(bytes.fromhex(key), b"signing keys", "sha256"), digestmod="sha256")
 
     def make(self, attempt: str, delivery: int) -> str:
         """Return the signing key of a delivery of an attempt. `attempt` is its id."""
@@ -70,7 +69,9 @@ class SigningKeys:
             )
 
     def _secret(self, attempt: str, delivery: int) -> bytes:
-        return self._macs.of(f"{attempt}:{delivery}".encode())
+        made = self._hmac.copy()
+        made.update(f"{attempt}:{delivery}".encode())
+        return made.digest()
 
 
 def _macs(signature: str) -> list[bytes]:
