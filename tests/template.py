@@ -38,6 +38,8 @@ from typing import Any
 
 from tests.tied import tied
 
+from dalsegno.expressions.yaql import parse
+
 ROOT = Path(__file__).resolve().parents[1]
 LOADED = (
     *("dalsegno.engine.service", "dalsegno.engine.settings", "dalsegno.api.service", "dalsegno.api.settings"),
@@ -167,6 +169,7 @@ def main() -> None:
     for name in LOADED:
         with suppress(ImportError):
             importlib.import_module(name)
+    parse.engine()  # an engine would make the tables of this parser at its start
     gc.freeze()  # else each process copies all of it when it looks for garbage, at its end at the latest
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which ends its services in order
     program = serve(requests, answers)
