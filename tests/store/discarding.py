@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
+from msgspec.structs import replace
 from tests.store.scenes import Scene, add_task, finish_task, start
 
 from dalsegno.store.discards import Removal

@@ -3,9 +3,8 @@ meanwhile (C8, C19-C24, decision 24)."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from tests.store.discarding import discard, loop, reach
 from tests.store.scenes import LARGE, Scene, add_task, create, finish_task, save, start
 
