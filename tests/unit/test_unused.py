@@ -40,7 +40,7 @@ FROM_OUTSIDE = [
     *("ssl_enabled", "create_ssl_context"),  # Hypercorn
     *("tls_ca", "tls_certificate", "tls_key", "tls_server_name"),  # options and settings of commands, by name
     *("read_pickled", "load_pickled"),  # evaluation processes, by name
-    *("roles", "users", "kwarg_op"),  # parameters of actions that have no effect here
+    *("users", "kwarg_op"),  # parameters of actions that have no effect here
     *("__call__", "deterministic"),  # of protocols
     "__getattr__",  # of modules
     "articles",  # of a result in an example

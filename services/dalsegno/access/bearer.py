@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import os
 import re
 import secrets
 from pathlib import Path
+
+from dalsegno.access.files import stamp_of
 
 KEY = "authorization"
 """The metadata with the token of a caller: `Bearer TOKEN`."""
@@ -21,8 +22,12 @@ ID_LENGTH = 16
 FILE_VARIABLE = "DALSEGNO_TOKEN_FILE"
 """The environment variable with the file of the token of a program, unless an option names it."""
 
+JWT_LENGTH_MAX = 8192
+"""The length of a token of an issuer: what proxies on the way take as one header."""
+
 _FORM = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
-_FILE_BYTES = 4096
+_JWT_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+_FILE_BYTES = JWT_LENGTH_MAX + 1024
 
 
 class BadToken(ValueError):
@@ -37,6 +42,15 @@ def new_token() -> str:
 def is_token(text: str) -> bool:
     """Return whether a text has the form of a token."""
     return _FORM.fullmatch(text) is not None
+
+
+def is_jwt(text: str) -> bool:
+    """Return whether a text has the form of a token of an issuer (JWT).
+
+    >>> is_jwt("eyJhbGciOiJSUzI1NiJ9.e30.c2ln"), is_jwt("dst_x"), is_jwt("a.b")
+    (True, False, False)
+    """
+    return _JWT_FORM.fullmatch(text) is not None
 
 
 def hash_of(token: str) -> bytes:
@@ -56,24 +70,17 @@ class TokenFile:
     def __init__(self, path: str) -> None:
         """Read it. Raises BadToken."""
         self._path = path
-        self._stamp = self._look()
+        self._stamp = stamp_of(path)
         self._token = self._read()
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata with the token as it is now."""
-        stamp = self._look()
+        stamp = stamp_of(self._path)
         if stamp != self._stamp:
             with contextlib.suppress(BadToken):  # it is being written: the next call looks again
                 self._token, self._stamp = self._read(), stamp
         return ((KEY, f"Bearer {self._token}"),)
-
-    def _look(self) -> tuple[int, int, int] | None:
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _read(self) -> str:
         try:
@@ -82,10 +89,10 @@ class TokenFile:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise BadToken(f"--token-file {self._path}: it cannot be read: {reason}") from None
-        if not is_token(text):
+        if not (is_token(text) or (is_jwt(text) and len(text) <= JWT_LENGTH_MAX)):
             raise BadToken(
                 f"--token-file {self._path}: it has no token, which begins with {PREFIX}; `dalsegno token create` makes"
-                " one"
+                f" one; nor a JWT of at most {JWT_LENGTH_MAX} characters"
             )
         return text
 

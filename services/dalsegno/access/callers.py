@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dalsegno.access.grants import EVERY, Grant, Role
+
+if TYPE_CHECKING:
+    from dalsegno.access.issuers import Issuer
+
+ASK_ADMIN = "an admin makes a token with it by `dalsegno token create`"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who has made the token of a caller, other than ourselves."""
+
+    issuer: Issuer
+    key: str
+    """The thumbprint of the key that has checked it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +37,12 @@ class Caller:
     """The hash of that token, in hex."""
     expires_s: float | None = None
     """When its token expires, in seconds since 1970; None: never."""
+    account: str = ""
+    """Under which its calls are counted, with those of other tokens of the same caller; empty: they are not."""
+    origin: Origin | None = None
+    """None: its token is one of ours, or it has none."""
+    advice: str = ASK_ADMIN
+    """How it gets a role that it lacks."""
 
     def has(self, role: Role, name: str) -> bool:
         """Return whether it has a role for one namespace, or one action."""

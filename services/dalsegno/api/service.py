@@ -64,7 +64,8 @@ class Api:
         writes = Writes(self._engines, homes)
         limits = Limits(settings.caller_calls, settings.caller_streams)
         is_guarded = settings.auth == Auth.TOKENS
-        guard = Guard(self._reads.run, settings.service_names, limits) if is_guarded else None
+        names, issuers = settings.service_names, settings.issuers
+        guard = Guard(self._reads.run, names, limits, issuers) if is_guarded else None
         self._server = Server(
             *(settings.listen, SERVICES, UNHURRIED),
             insecure=settings.insecure,

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dalsegno.access.bearer import TokenFile
 from dalsegno.rpc.links import BOTH_OPTIONS, Links
 from dalsegno.rpc.options import AUTH, INSECURE, SERVICE_NAMES, Auth, Options
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.jwt_directory import IssuerFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Settings:
     auth: str = Auth.OPEN
     service_names: tuple[str, ...] = ()
     """The names in certificates of services of ours, which may act for others."""
+    issuers: IssuerFile | None = None
+    """Whose tokens count beside ours."""
     caller_calls: int = 0
     """The number of calls that one token may make in a second; 0: any."""
     caller_streams: int = 0
@@ -61,6 +67,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_tls(BOTH_OPTIONS)
     parser.add_auth(AUTH)
     parser.add_list("service-names", SERVICE_NAMES)
+    parser.add_issuers()
     parser.add("caller-calls", int, "the number of calls that one token may make in a second; 0: any")
     parser.add("caller-streams", int, "the number of streams and waits that one token may have open; 0: any")
     parser.add_token_file("the file of the token to show to engines, of the role service")
@@ -68,6 +75,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)
     parser.check_service_names(found)
+    found["issuers"] = parser.take_issuers(found)
     found["token"] = parser.take_token(found)
     if min(found["caller_calls"], found["caller_streams"]) < 0:
         parser.error("--caller-calls and --caller-streams must not be negative")

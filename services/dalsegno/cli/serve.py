@@ -27,7 +27,7 @@ from dalsegno.cli.serving import (
 from dalsegno.cli.supervisor import Supervisor, is_free
 from dalsegno.outgoing.reach import OPTION, VARIABLE
 from dalsegno.rpc.links import BOTH_OPTIONS, variable_of
-from dalsegno.rpc.options import AUTH_VARIABLE, DATABASE_URL, Auth, warning_of
+from dalsegno.rpc.options import AUTH_VARIABLE, DATABASE_URL, ISSUERS, ISSUERS_VARIABLE, Auth, warning_of
 
 ENGINE = "127.0.0.1:7701"
 GATEWAY = "127.0.0.1:7702"
@@ -105,6 +105,24 @@ Insecure = Annotated[
         help="Accept connections from other machines, without TLS, or without certificates or tokens.",
     ),
 ]
+AskFor = Annotated[
+    Auth,
+    typer.Option(
+        "--auth",
+        envvar=AUTH_VARIABLE,
+        help="tokens: serve only callers with a token; that of an admin is in the data folder.",
+    ),
+]
+Issuers = Annotated[
+    str,
+    typer.Option(
+        "--issuers",
+        metavar="FILE",
+        envvar=ISSUERS_VARIABLE,
+        help=f"{ISSUERS[0].upper()}{ISSUERS[1:]}.",
+        show_default=False,
+    ),
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option(
@@ -147,14 +165,8 @@ def serve(
     client_certificate: Annotated[str, _tls("client-certificate")] = "",
     client_key: Annotated[str, _tls("client-key")] = "",
     server_name: Annotated[str, _tls("server-name", "NAME")] = "",
-    auth: Annotated[
-        Auth,
-        typer.Option(
-            "--auth",
-            envvar=AUTH_VARIABLE,
-            help="tokens: serve only callers with a token; that of an admin is in the data folder.",
-        ),
-    ] = Auth.OPEN,
+    auth: AskFor = Auth.OPEN,
+    issuers: Issuers = "",
     insecure: Insecure = False,
     allow: Allow = None,
     private_networks: PrivateNetworks = "",
@@ -176,6 +188,7 @@ def serve(
         logs=not verbose,
         links=plan_links(tls),
         asks_tokens=auth is Auth.TOKENS,
+        issuers=issuers,
         insecure=insecure,
         allow=allow or (),
         private_networks=private_networks,

@@ -15,7 +15,7 @@ from pathlib import Path
 from dalsegno.access.bearer import FILE_VARIABLE
 from dalsegno.access.grants import Role
 from dalsegno.cli.exits import UNREACHABLE, CommandError
-from dalsegno.rpc.options import AUTH_VARIABLE, DATABASE_URL, Auth
+from dalsegno.rpc.options import AUTH_VARIABLE, DATABASE_URL, ISSUERS_VARIABLE, Auth
 
 _FILE_MODE = 0o600
 _OF_SERVICES = {"api": Role.SERVICE, "executor": Role.EXECUTOR}
@@ -27,6 +27,8 @@ class ServiceTokens:
     """The folder of the tokens; None: nobody is asked for one."""
 
     folder: Path | None = None
+    issuers: str = ""
+    """The file of the issuers whose tokens count, too; empty: none."""
 
     @property
     def admin(self) -> Path | None:
@@ -39,7 +41,8 @@ class ServiceTokens:
             return {}
         role = _OF_SERVICES.get(service)
         own = {FILE_VARIABLE: str(self._file(role))} if role is not None else {}
-        return {AUTH_VARIABLE: Auth.TOKENS.value, **own}
+        others = {ISSUERS_VARIABLE: str(Path(self.issuers).absolute())} if self.issuers else {}
+        return {AUTH_VARIABLE: Auth.TOKENS.value, **others, **own}
 
     def make(self, database: str) -> None:
         """Make the tokens that are missing. Raises CommandError."""
@@ -61,7 +64,25 @@ class ServiceTokens:
 
 def without_tokens(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without what it says of tokens: that is for the commands of its user."""
-    return {name: value for name, value in environment.items() if name not in (AUTH_VARIABLE, FILE_VARIABLE)}
+    left_out = (AUTH_VARIABLE, FILE_VARIABLE, ISSUERS_VARIABLE)
+    return {name: value for name, value in environment.items() if name not in left_out}
+
+
+def plan_tokens(data: Path, issuers: str, *, asks_tokens: bool) -> ServiceTokens:
+    """Return the tokens of a server with this data folder. Raises CommandError if the file of issuers cannot be
+    used."""
+    if not issuers:
+        return ServiceTokens(data / "tokens" if asks_tokens else None)
+    if not asks_tokens:
+        raise CommandError("--issuers needs --auth tokens", "without it nobody is asked for a token")
+    from dalsegno.access.issuers import BadIssuers
+    from dalsegno.rpc.jwt_directory import IssuerFile  # it loads cryptography: only where it is used
+
+    try:
+        IssuerFile(issuers)
+    except BadIssuers as error:
+        raise CommandError(str(error)) from None
+    return ServiceTokens(data / "tokens", issuers)
 
 
 def _run_tool(database: str, *words: str) -> str:

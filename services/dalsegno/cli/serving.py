@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from dalsegno.cli.connection import command_tls, is_serving, wait_until_serving
 from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.service_links import ServiceLinks
-from dalsegno.cli.service_tokens import ServiceTokens, without_tokens
+from dalsegno.cli.service_tokens import ServiceTokens, plan_tokens, without_tokens
 from dalsegno.cli.supervisor import Service, Supervisor, choose_address
 from dalsegno.outgoing.reach import EVERYTHING
 from dalsegno.outgoing.reach import OPTION as REACH_OPTION
@@ -117,6 +117,7 @@ def plan_server(
     logs: bool = True,
     links: ServiceLinks | None = None,
     asks_tokens: bool = False,
+    issuers: str = "",
     insecure: bool = False,
     allow: Sequence[str] = (),
     private_networks: str = "",
@@ -154,7 +155,7 @@ def plan_server(
         slots=slots,
         logs=folder if logs else None,
         links=links,
-        tokens=ServiceTokens(data / "tokens" if asks_tokens else None),
+        tokens=plan_tokens(data, issuers, asks_tokens=asks_tokens),
         insecure=insecure,
         allow=tuple(allow),
         private_networks=private_networks,

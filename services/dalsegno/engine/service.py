@@ -115,7 +115,8 @@ class Engine:
         )
         self._front = EngineServer(self.conductor, self._feed, callbacks)
         self.conductor.on_commit.append(self._committed)
-        guard = Guard(self._read, settings.service_names) if settings.auth == Auth.TOKENS else None
+        is_guarded = settings.auth == Auth.TOKENS
+        guard = Guard(self._read, settings.service_names, issuers=settings.issuers) if is_guarded else None
         self._server = Server(
             *(settings.listen, SERVICES),
             insecure=settings.insecure,

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dalsegno.outgoing.reach import NOWHERE, Reach
 from dalsegno.rpc.links import SERVER_OPTIONS, Links
 from dalsegno.rpc.options import AUTH, INSECURE, SERVICE_NAMES, Auth, Options
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.jwt_directory import IssuerFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Settings:
     auth: str = Auth.OPEN
     service_names: tuple[str, ...] = ()
     """The names in certificates of services of ours, which may act for others."""
+    issuers: IssuerFile | None = None
+    """Whose tokens count beside ours."""
     insecure: bool = False
     """Whether it may listen on addresses that other machines reach, though it asks no client for a certificate."""
 
@@ -67,10 +73,12 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_tls(SERVER_OPTIONS)
     parser.add_auth(AUTH)
     parser.add_list("service-names", SERVICE_NAMES)
+    parser.add_issuers()
     parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)
     parser.check_service_names(found)
+    found["issuers"] = parser.take_issuers(found)
     try:
         found["public_url"] = checked_address(found["public_url"])
     except ValueError as error:

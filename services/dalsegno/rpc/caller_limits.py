@@ -27,14 +27,14 @@ class Limits:
 
 
 class CallerLimits:
-    """Counts the calls of each token. Services of our own have no limits: they call for others."""
+    """Counts the calls of each account. Services of our own have no limits: they call for others."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """By token id: how many calls it had left, and when, by the steady clock."""
+        """By account: how many calls it had left, and when, by the steady clock."""
         self._open: Counter[str] = Counter()
-        """By token id: how many streams and waits it has open."""
+        """By account: how many streams and waits it has open."""
 
     def take(self, caller: Caller) -> None:
         """Count a call. Raises Overloaded, with the time after which there is one left."""
@@ -42,30 +42,30 @@ class CallerLimits:
         if not rate or not _is_limited(caller):
             return
         now_s = time.monotonic()
-        left, at_s = self._left.get(caller.token_id, (float(rate), now_s))
+        left, at_s = self._left.get(caller.account, (float(rate), now_s))
         left = min(float(rate), left + (now_s - at_s) * rate)
         if left < 1:
             raise Overloaded(
                 f"{caller.name!r} makes more than {rate} calls a second", max(RETRY_LEAST_S, (1 - left) / rate)
             )
-        self._left[caller.token_id] = left - 1, now_s
-        self._left.move_to_end(caller.token_id)
+        self._left[caller.account] = left - 1, now_s
+        self._left.move_to_end(caller.account)
         if len(self._left) > CALLERS_MAX:
             self._left.popitem(last=False)
 
     def begin(self, caller: Caller) -> None:
         """Count a stream or a wait that begins. Raises Overloaded if its caller may have no further one."""
-        count, most = self._open[caller.token_id], self._limits.open_calls
+        count, most = self._open[caller.account], self._limits.open_calls
         if most and count >= most and _is_limited(caller):
             raise Overloaded(f"{caller.name!r} has {count} streams and waits open: end one, or try again later")
-        self._open[caller.token_id] = count + 1
+        self._open[caller.account] = count + 1
 
     def end(self, caller: Caller) -> None:
         """Count the end of one that has begun."""
-        self._open[caller.token_id] -= 1
-        if not self._open[caller.token_id]:
-            del self._open[caller.token_id]
+        self._open[caller.account] -= 1
+        if not self._open[caller.account]:
+            del self._open[caller.account]
 
 
 def _is_limited(caller: Caller) -> bool:
-    return bool(caller.token_id) and not caller.has_everywhere(Role.SERVICE)
+    return bool(caller.account) and not caller.has_everywhere(Role.SERVICE)

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from dalsegno.access.files import Stamp, stamp_of
 from dalsegno.rpc.links import ALPN, BadCredentials
 
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else gRPC itself writes a line for each handshake that fails
@@ -62,16 +63,8 @@ class _Kept(Generic[T]):
                     _log.info("read again after a change: %s", ", ".join(self._files))
             return self._made
 
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        return [_stamp(each) for each in self._files]
-
-
-def _stamp(file: str) -> tuple[int, int, int] | None:
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    def _look(self) -> list[Stamp | None]:
+        return [stamp_of(each) for each in self._files]
 
 
 class ServerTls:

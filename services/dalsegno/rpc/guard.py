@@ -7,15 +7,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dalsegno.access.bearer import KEY
+from dalsegno.access.bearer import KEY, is_jwt
 from dalsegno.access.callers import HOLDER, Caller
 from dalsegno.access.grants import EVERY, Grant, Role
 from dalsegno.access.permissions import RULES, Rule, Scope
@@ -25,6 +26,9 @@ from dalsegno.rpc.token_directory import HOW, Run, TokenDirectory
 from dalsegno.store.filters import check_closed
 from dalsegno.store.store import Queries
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, PermissionDenied, Unauthenticated
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.jwt_directory import IssuerFile, JwtDirectory
 
 KNOWN_S = 10.0
 """How long the namespace of an execution is remembered. Its id may be used again after it was deleted."""
@@ -39,13 +43,20 @@ _UNKNOWN = Caller("")
 class Guard:
     """Checks the calls of one server."""
 
-    def __init__(self, run: Run, service_names: Collection[str] = (), limits: Limits = NO_LIMITS) -> None:
+    def __init__(
+        self,
+        run: Run,
+        service_names: Collection[str] = (),
+        limits: Limits = NO_LIMITS,
+        issuers: IssuerFile | None = None,
+    ) -> None:
         """`run` reads the store. `service_names`: the names in certificates of our own services; `limits`: of each
-        caller."""
+        caller; `issuers`: whose tokens count beside ours."""
         self.limits = CallerLimits(limits)
         self._run = run
         self.service_names = frozenset(service_names)
-        self.tokens = TokenDirectory(run)
+        self._tokens = TokenDirectory(run)
+        self._jwts = _directory(issuers) if issuers is not None else None
         self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """The namespaces of executions and definitions by id, and when each was read."""
 
@@ -60,7 +71,7 @@ class Guard:
         if rule.scope is Scope.OPEN:
             return _UNKNOWN
         if KEY in metadata:
-            caller = await self.tokens.find(_token_in(metadata[KEY]))
+            caller = await self._find(_token_in(metadata[KEY]))
         elif name := next((each for each in sorted(names) if each in self.service_names), ""):
             caller = Caller(name, (Grant(Role.SERVICE),))
         elif rule.scope is Scope.CALLBACK and _shows_task_token_only(request):
@@ -72,8 +83,31 @@ class Guard:
         return caller
 
     def check(self, caller: Caller) -> None:
-        """Raise Unauthenticated if a caller with an open call is not valid any more."""
-        self.tokens.check(caller)
+        """Raise Unauthenticated if a caller with an open call is not valid any more; Unavailable if it has to call
+        again."""
+        if self._jwts is not None and caller.origin is not None:
+            self._jwts.check(caller)
+        else:
+            self._tokens.check(caller)
+
+    @property
+    def told(self) -> str:
+        """Return what of others it cannot read at present; empty if it can read all."""
+        return self._jwts.told if self._jwts is not None else ""
+
+    async def keep_up(self, refreshed: Callable[[], None]) -> None:
+        """Look for ever who is valid, and call `refreshed` at least once a second."""
+        async with asyncio.TaskGroup() as looking:
+            looking.create_task(self._tokens.keep_up(refreshed))
+            if self._jwts is not None:
+                looking.create_task(self._jwts.keep_up(refreshed))
+
+    async def _find(self, token: str) -> Caller:
+        if not is_jwt(token):
+            return await self._tokens.find(token)
+        if self._jwts is None:
+            raise Unauthenticated(f"this server takes no tokens of others (JWT): it has no --issuers; {HOW}")
+        return await self._jwts.find(token)
 
     async def permit(self, caller: Caller, method: str, request: Any) -> None:
         """Raise PermissionDenied unless a caller may make this call; a list is narrowed to what it may see.
@@ -157,6 +191,12 @@ class Guard:
         return namespace
 
 
+def _directory(issuers: IssuerFile) -> JwtDirectory:
+    from dalsegno.rpc.jwt_directory import JwtDirectory  # it loads cryptography: not for tokens of ours
+
+    return JwtDirectory(issuers)
+
+
 def _token_in(header: object) -> str:
     scheme, _, token = str(header).partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
@@ -194,7 +234,7 @@ def _check(caller: Caller, role: Role, namespace: str) -> None:
 
 def _denied(caller: Caller, role: Role, where: str) -> PermissionDenied:
     told = f"{caller.name!r} lacks the role {role} for {where}"
-    return PermissionDenied(f"{told}; an admin makes a token with it by `dalsegno token create`")
+    return PermissionDenied(f"{told}; {caller.advice}")
 
 
 def shown(namespace: str) -> str:

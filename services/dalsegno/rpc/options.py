@@ -6,12 +6,15 @@ import argparse
 import os
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from dalsegno.access.bearer import FILE_VARIABLE, BadToken, TokenFile, open_token_file
 from dalsegno.outgoing.reach import EVERYTHING, OPTION, VARIABLE, Reach, read_reach
 from dalsegno.rpc.links import BadCredentials, Links, links_of, variable_of
+
+if TYPE_CHECKING:
+    from dalsegno.rpc.jwt_directory import IssuerFile
 
 DATABASE_URL = "DALSEGNO_DATABASE_URL"
 """The environment variable with the URL of the store."""
@@ -30,6 +33,8 @@ class Auth(StrEnum):
 
 
 AUTH = "tokens: serve only those who show a token with the role that their call needs; open: everybody who reaches it"
+ISSUERS_VARIABLE = "DALSEGNO_ISSUERS"
+ISSUERS = "the file of the issuers whose tokens (JWT) count beside those of `dalsegno token create`"
 SERVICE_NAMES = "names, one of which the certificate of another service of ours has, which may then act for others"
 
 INSECURE = "listen where other machines reach it, without TLS, or without certificates or tokens of clients"
@@ -102,6 +107,28 @@ class Options(argparse.ArgumentParser):
         try:
             return open_token_file(found.pop("token_file"))
         except BadToken as error:
+            self.error(str(error))
+
+    def add_issuers(self) -> None:
+        """Add the option with the file of issuers. A variable of this service counts before the one of all programs,
+        also if it is empty."""
+        value = self._environment.get(f"{self._prefix}ISSUERS", self._environment.get(ISSUERS_VARIABLE, ""))
+        self.add_argument("--issuers", default=value, metavar="FILE", help=ISSUERS)
+
+    def take_issuers(self, found: dict[str, Any]) -> IssuerFile | None:
+        """Return the issuers in the file of `--issuers`, taken out of what was found. Ends the program if they cannot
+        be used."""
+        path = found.pop("issuers")
+        if not path:
+            return None
+        if found["auth"] != Auth.TOKENS:
+            self.error("--issuers needs --auth tokens: without it nobody is asked for a token")
+        from dalsegno.access.issuers import BadIssuers
+        from dalsegno.rpc.jwt_directory import IssuerFile  # it loads cryptography: only where it is used
+
+        try:
+            return IssuerFile(path)
+        except BadIssuers as error:
             self.error(str(error))
 
     def check_service_names(self, found: Mapping[str, Any]) -> None:

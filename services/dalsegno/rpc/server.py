@@ -15,7 +15,7 @@ import ipaddress
 import logging
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -111,13 +111,18 @@ def check_reach(address: str, tls: ServerTls | None, *, insecure: bool, asks_tok
 
 
 class _Health(health.aio.HealthServicer):
-    """The health service, which also says why a server is not ready."""
+    """The health service, which also says why a server is not ready, or what else it lacks."""
 
     reason = ""
 
+    def __init__(self, more: Callable[[], str]) -> None:
+        """`more`: what else is not as it should be, though the server may be ready."""
+        super().__init__()
+        self._more = more
+
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:
-        if self.reason:
-            told = (REASON_KEY, self.reason.encode("utf-8", "replace")[:REASON_BYTES])
+        if reason := "; ".join(filter(None, (self.reason, self._more()))):
+            told = (REASON_KEY, reason.encode("utf-8", "replace")[:REASON_BYTES])
             context.set_trailing_metadata((*context.trailing_metadata(), told))
         return await super().Check(request, context)
 
@@ -157,7 +162,7 @@ class Server:
         self._interceptor = CallInterceptor(frozenset(unhurried), roomy, tls, guard)
         options = {**dict(_OPTIONS), _LARGEST: max(dict(_OPTIONS)[_LARGEST], *roomy.values(), 0)}
         self.grpc = grpc.aio.server(interceptors=[self._interceptor], options=list(options.items()))
-        self._health = _Health()
+        self._health = _Health(lambda: guard.told if guard is not None else "")
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.grpc)
         add_reflection((*self._services, health.SERVICE_NAME), self.grpc)
 
@@ -177,7 +182,7 @@ class Server:
             raise CannotListen(f"cannot listen on {self.address}: {error}") from None
         await self.grpc.start()
         if self._guard is not None:
-            self._looking = keep_running(partial(self._guard.tokens.keep_up, self._interceptor.end_refused), "tokens")
+            self._looking = keep_running(partial(self._guard.keep_up, self._interceptor.end_refused), "tokens")
 
     async def set_ready(self, ready: bool, service: str | None = None, *, reason: str = "") -> None:
         """Set in the health service whether a service is ready; None: all services and the server as a whole.

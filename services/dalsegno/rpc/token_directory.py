@@ -108,4 +108,4 @@ class TokenDirectory:
 
 
 def _caller(row: TokenRow) -> Caller:
-    return Caller(row.name, read_grants(row.grants), row.token_id, row.sha256, row.expires_s)
+    return Caller(row.name, read_grants(row.grants), row.token_id, row.sha256, row.expires_s, account=row.token_id)

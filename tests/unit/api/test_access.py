@@ -225,7 +225,8 @@ async def test_a_task_token_is_a_permission_of_its_own(system: Guarded) -> None:
         assert code is DENIED
 
 
-def _hello(*names: str, name: str = "worker") -> executor.ConnectRequest:
+def hello(*names: str, name: str = "worker") -> executor.ConnectRequest:
+    """Return the Hello of an executor that serves these actions."""
     described = [executor.ActionDescription(name=each) for each in names]
     return executor.ConnectRequest(
         hello=executor.Hello(executor_id=name, session_id=str(uuid.uuid4()), actions=described, slots=1, credit=1)
@@ -236,17 +237,17 @@ async def test_an_executor_serves_the_actions_of_its_patterns(system: Guarded) -
     """A Hello with an action beyond the patterns is refused, with its name; an operator is no executor; an executor
     calls nothing else."""
     worker = await system.granted("executor@math.*", name="worker")
-    call = worker.executor.Connect(iter([_hello("math.add", "std.http")]))
+    call = worker.executor.Connect(iter([hello("math.add", "std.http")]))
     assert await refusal(call) == (
         DENIED,
         "'worker' lacks the role executor for the actions std.http; an admin makes a token with it by `dalsegno token"
         " create`",
     )
     operator = await system.granted("admin")
-    code, told = await refusal(operator.executor.Connect(iter([_hello("math.add")])))
+    code, told = await refusal(operator.executor.Connect(iter([hello("math.add")])))
     assert (code, "lacks the role executor" in told) == (DENIED, True)
     stream = worker.executor.Connect()
-    await stream.write(_hello("math.add"))
+    await stream.write(hello("math.add"))
     assert (await stream.read()).WhichOneof("message") == "welcome"
     stream.cancel()
 
@@ -265,7 +266,7 @@ async def test_revocation_ends_open_streams_and_waits(system: Guarded) -> None:
     watch = executions.WatchExecutionRequest(execution_id=there)
     watching, unaffected = anna.executions.WatchExecution(watch), other.executions.WatchExecution(watch)
     serving = anna.executor.Connect()
-    await serving.write(_hello("math.add"))
+    await serving.write(hello("math.add"))
     for each in (watching, unaffected, serving):
         assert await each.read() is not grpc.aio.EOF
     waiting = asyncio.ensure_future(
@@ -367,7 +368,7 @@ async def test_an_executor_ends_no_action_of_another(system: Guarded) -> None:
     owner, forger = await system.granted("executor@std.*"), await system.granted("executor@math.*")
     owning, forging = owner.executor.Connect(), forger.executor.Connect()
     for stream, action in ((owning, "std.noop"), (forging, "math.add")):
-        await stream.write(_hello(action, name=action))
+        await stream.write(hello(action, name=action))
         await _next(stream, "welcome")
     there = await start_one(system, "team-a")
     run = (await _next(owning, "run_action")).actions[0]

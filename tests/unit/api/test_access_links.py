@@ -6,6 +6,8 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +105,12 @@ async def _listens(port: int) -> None:
                 return
 
 
-async def test_the_gateway_passes_tokens_on(tmp_path: Path) -> None:
-    """Over HTTP a token counts as over gRPC; a webhook by alias needs that of an operator, one by task token none."""
-    async with guarded_system(tmp_path) as system:
-        await _check_gateway(system)
+Post = Callable[[str, Any, str], Awaitable[tuple[int, Any]]]
 
 
-async def _check_gateway(system: Guarded) -> None:
-    execution_id = await start_one(system, "team-a")
+@asynccontextmanager
+async def served_over_http(system: Guarded) -> AsyncIterator[Post]:
+    """Run a gateway in front of the api, and provide what posts to a path of it."""
     gateway = Gateway(
         GatewaySettings(
             listen="127.0.0.1:0", apis=(f"127.0.0.1:{system.api.port}",), grace_s=0.5, auth=Auth.TOKENS.value
@@ -118,20 +118,26 @@ async def _check_gateway(system: Guarded) -> None:
     )
     await gateway.start()
     await _listens(gateway.port)
-    url = f"http://127.0.0.1:{gateway.port}"
-    get, alias = f"{url}/dalsegno.v1.ExecutionService/GetExecution", f"{url}/hooks/alias/order-1?namespace=team-a"
-    viewer, operator = (add_token(system.store, "anna", f"{role}@team-a") for role in ("viewer", "operator"))
     try:
-        for address, body, token, expected in (
+        yield lambda path, body, token: _post(f"http://127.0.0.1:{gateway.port}{path}", body, token)
+    finally:
+        await gateway.stop()
+
+
+async def test_the_gateway_passes_tokens_on(tmp_path: Path) -> None:
+    """Over HTTP a token counts as over gRPC; a webhook by alias needs that of an operator, one by task token none."""
+    async with guarded_system(tmp_path) as system, served_over_http(system) as post:
+        execution_id = await start_one(system, "team-a")
+        get, alias = "/dalsegno.v1.ExecutionService/GetExecution", "/hooks/alias/order-1?namespace=team-a"
+        viewer, operator = (add_token(system.store, "anna", f"{role}@team-a") for role in ("viewer", "operator"))
+        for path, body, token, expected in (
             (get, {"executionId": execution_id}, viewer, (200, "execution")),
             (get, {"executionId": execution_id}, "", (401, "unauthenticated")),
             (alias, 1, "", (401, "unauthenticated")),
             (alias, 1, viewer, (403, "permission_denied")),
             (alias, 1, operator, (404, "not_found")),
-            (f"{url}/hooks/token", 1, "not-genuine", (403, "permission_denied")),
-            (f"{url}/hooks/token/not-genuine", 1, "", (403, "permission_denied")),
+            ("/hooks/token", 1, "not-genuine", (403, "permission_denied")),
+            ("/hooks/token/not-genuine", 1, "", (403, "permission_denied")),
         ):
-            status, answer = await _post(address, body, token)
-            assert (status, next(iter(answer)) if status == 200 else answer["code"]) == expected, address
-    finally:
-        await gateway.stop()
+            status, answer = await post(path, body, token)
+            assert (status, next(iter(answer)) if status == 200 else answer["code"]) == expected, path

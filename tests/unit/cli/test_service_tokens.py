@@ -6,12 +6,13 @@ import stat
 from pathlib import Path
 
 import pytest
+from tests.issuing import TestIssuer, jwks, write_issuers
 
 from dalsegno.access.bearer import FILE_VARIABLE, hash_of
 from dalsegno.cli.exits import CommandError
 from dalsegno.cli.service_tokens import ServiceTokens
 from dalsegno.cli.serving import plan_server
-from dalsegno.rpc.options import AUTH_VARIABLE
+from dalsegno.rpc.options import AUTH_VARIABLE, ISSUERS_VARIABLE
 from dalsegno.store.sql import SqlStore
 
 
@@ -61,3 +62,25 @@ def test_each_service_gets_its_own_token(tmp_path: Path, monkeypatch: pytest.Mon
     }
     for each in plan_server(tmp_path, free, free).services():
         assert not {AUTH_VARIABLE, FILE_VARIABLE} & (each.environment or {}).keys()
+
+
+def test_services_get_the_file_of_issuers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`serve --issuers` checks the file, and gives its services the whole path; it needs --auth tokens; without it they
+    do not read one of the environment."""
+    monkeypatch.setenv(ISSUERS_VARIABLE, "/home/anna/issuers.yaml")
+    monkeypatch.chdir(tmp_path)
+    sso = TestIssuer()
+    (tmp_path / "keys.json").write_bytes(jwks(sso.key))
+    write_issuers(tmp_path / "issuers.yaml", sso.entry("keys.json"))
+    free = "127.0.0.1:0"
+
+    def told(issuers: str) -> set[str | None]:
+        planned = plan_server(tmp_path, free, free, asks_tokens=True, issuers=issuers).services()
+        return {(each.environment or {}).get(ISSUERS_VARIABLE) for each in planned}
+
+    assert told("issuers.yaml") == {str(tmp_path / "issuers.yaml")}
+    assert told("") == {None}
+    with pytest.raises(CommandError, match=r"--issuers needs --auth tokens"):
+        plan_server(tmp_path, free, free, issuers="issuers.yaml")
+    with pytest.raises(CommandError, match=r"--issuers none\.yaml: it cannot be read: No such file"):
+        told("none.yaml")

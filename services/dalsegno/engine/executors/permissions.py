@@ -29,8 +29,8 @@ def check_may_serve(actions: Iterable[str]) -> None:
     if lacking := sorted(caller.lacking(Role.EXECUTOR, actions)):
         more = f" and {len(lacking) - SHOWN_MAX} more" if len(lacking) > SHOWN_MAX else ""
         raise PermissionDenied(
-            f"{caller.name!r} lacks the role {Role.EXECUTOR} for the actions {', '.join(lacking[:SHOWN_MAX])}{more}; an"
-            " admin makes a token with it by `dalsegno token create`"
+            f"{caller.name!r} lacks the role {Role.EXECUTOR} for the actions {', '.join(lacking[:SHOWN_MAX])}{more};"
+            f" {caller.advice}"
         )
 
 
