@@ -533,7 +533,7 @@ def _first(journal: Sequence[AnyChange | Consolidated]) -> int:
 
 def _stored(tasks: dict[int, TaskExecution]) -> list[dict[str, object]]:
     """The records of tasks without what is computed on demand."""
-    names = [name for name in TaskExecution.__slots__ if name not in _COMPUTED]
+    names = [name for name in TaskExecution.__struct_fields__ if name not in _COMPUTED]
     return [{name: getattr(task, name) for name in names} for task in tasks.values()]
 
 
@@ -546,6 +546,9 @@ def _plain(record: Any) -> object:
         return shown(record.value, Histories([record]).cover(record), None)
     if isinstance(record, Cell):
         return record.value
+    if isinstance(record, msgspec.Struct):
+        names = [name for name in record.__struct_fields__ if name not in _COMPUTED]
+        return {name: _plain(getattr(record, name)) for name in names}
     if is_dataclass(record):
         return {each.name: _plain(getattr(record, each.name)) for each in fields(record) if each.name not in _COMPUTED}
     if isinstance(record, Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 from typing import Any, TypeVar
 
 import immutables
@@ -80,7 +81,7 @@ def load(execution: Execution, change: Consolidated) -> None:
     for each in change.tasks:
         execution.tasks[each.number] = _task(each, contexts)
     execution.consolidated_size = change.size
-    execution.attempts = {each.key: keeping.copy(each) for each in change.attempts}
+    execution.attempts = {each.key: copy(each) for each in change.attempts}
     execution.active_count = sum(each.is_active for each in change.attempts)
     execution.end_context = None if change.end_context < 0 else contexts[change.end_context]
     _load_variables(execution, change)

@@ -20,11 +20,10 @@ from dalsegno.workflow.value import Value, byte_length
 _RUNNING, _PAUSED = AttemptState.RUNNING, AttemptState.PAUSED
 
 
-@dataclass(slots=True)
-class Publication:
+class Publication(msgspec.Struct):
     """What a task published in one of its editions."""
 
-    values: dict[str, Value] = field(default_factory=dict)
+    values: dict[str, Value] = {}
     """All of it, by any branch."""
     branches: dict[int, tuple[int, Mapping[str, Value]]] = NOTHING
     """What each branch published, and the revision that did."""
@@ -43,8 +42,7 @@ class Publication:
         return Publication(dict(self.before_edits), dict(self.branches), list(self.edits))
 
 
-@dataclass(slots=True)
-class Attempt:
+class Attempt(msgspec.Struct):
     """One action execution, or one child execution as the parent sees it."""
 
     key: AttemptKey
@@ -116,15 +114,14 @@ class Attempt:
         return self.state is _PAUSED or (self.delegated and self.state is _RUNNING)
 
 
-@dataclass(slots=True)
-class Arrivals:
+class Arrivals(msgspec.Struct):
     """How the task was reached."""
 
-    sources: list[int] = field(default_factory=list)
+    sources: list[int] = []
     """The tasks whose outbound contexts make the context of this one; for a join in order of arrival."""
-    by_branches: list[int] = field(default_factory=list)
+    by_branches: list[int] = []
     """The branch of each source that leads here; -1: its clauses."""
-    arrived: set[str] = field(default_factory=set)
+    arrived: set[str] = set()
     """The names of the sources of a join."""
     awaits: tuple[str, ...] = ()
     """The tasks that may lead to the join."""
@@ -135,8 +132,7 @@ class Arrivals:
     join does not depend on them until an operation fills it again (decision 3)."""
 
 
-@dataclass(slots=True)
-class Timing:
+class Timing(msgspec.Struct):
     """What the task waits for, and until when."""
 
     timer: Timer = Timer.NONE
@@ -147,8 +143,7 @@ class Timing:
     """How long the execution had been paused when the timeout was armed, so that a pause is not counted twice."""
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(msgspec.Struct):
     """How far the rounds of attempts of the task are."""
 
     attempt: int = 0
@@ -163,7 +158,7 @@ class Progress:
     """How many of those have begun."""
     slice_due: bool = False
     """Whether a SliceDue begins the next ones."""
-    failed_items: dict[int, None] = field(default_factory=dict)
+    failed_items: dict[int, None] = {}
     """The items whose present attempts failed or were cancelled."""
     plan: RoundPlanned | None = None
     """How an operation wants the next round to be."""
@@ -180,10 +175,10 @@ class Progress:
     ended_count: int = 0
     failed_count: int = 0
     cancelled_count: int = 0
-    quiet_items: dict[int, None] = field(default_factory=dict)
+    quiet_items: dict[int, None] = {}
     """The items whose present attempt is paused or delegated."""
     result_dropped: bool = False
-    awaiting: dict[int, bool] = field(default_factory=dict)
+    awaiting: dict[int, bool] = {}
     """The items whose failed sub-workflows are reverted, to be tried again; True: they have been reverted."""
 
     @property
@@ -337,8 +332,7 @@ class Start:
     retries: int = 0
 
 
-@dataclass(slots=True)
-class TaskExecution:
+class TaskExecution(msgspec.Struct):
     """One running of a task of the graph."""
 
     number: int
@@ -346,9 +340,9 @@ class TaskExecution:
     state: TaskState
     tags: tuple[str, ...] = ()
     """The author's tags."""
-    arrivals: Arrivals = field(default_factory=Arrivals)
-    timing: Timing = field(default_factory=Timing)
-    progress: Progress = field(default_factory=Progress)
+    arrivals: Arrivals = msgspec.field(default_factory=Arrivals)
+    timing: Timing = msgspec.field(default_factory=Timing)
+    progress: Progress = msgspec.field(default_factory=Progress)
     generation: int = 0
     edition: int = 0
     """How often an operation has reopened it."""
@@ -360,7 +354,7 @@ class TaskExecution:
     added_at: int = 0
     """The revision that added it."""
     info: str = ""
-    publication: Publication = field(default_factory=Publication)
+    publication: Publication = msgspec.field(default_factory=Publication)
     """What it published in its present edition."""
     routed: bool = False
     next: tuple[int, ...] = ()

@@ -117,7 +117,7 @@ def test_every_field_of_an_attempt_reaches_its_row() -> None:
     derived, or asked for by the core alone (which reads the journal)."""
     without = {"key", "reported", "child_revision", "stands_in", "is_retried", "child_is_reverted"}
     without |= {"heartbeat_timeout_s", "signature"}
-    named = {name.removeprefix("is_") for name in Attempt.__dataclass_fields__ if name not in without}
+    named = {name.removeprefix("is_") for name in Attempt.__struct_fields__ if name not in without}
     assert named <= set(ATTEMPT_COLUMNS)
 
 

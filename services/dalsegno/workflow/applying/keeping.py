@@ -8,7 +8,8 @@ costs what has happened since. An execution without such an entry keeps nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from copy import copy
+from typing import Any, Protocol
 
 from dalsegno.workflow.applying import undoing
 from dalsegno.workflow.applying.undoing import Course
@@ -33,16 +34,12 @@ from dalsegno.workflow.changes import (
 )
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.records import (
-    Arrivals,
     Attempt,
     Entry,
     Kept,
-    Progress,
-    Publication,
     Reverting,
     Start,
     TaskExecution,
-    Timing,
     Writes,
 )
 from dalsegno.workflow.states import ExecutionState
@@ -155,19 +152,6 @@ def _include_writes(kept: Kept, writes: Mapping[str, Value | None]) -> None:
         if name in kept.writes:  # it has been altered since
             former, count = kept.writes[name]
             kept.writes[name] = Writes([*former.first(count), (0, value)], former.dropped), count + 1
-
-
-Record = TypeVar("Record", Attempt, Arrivals, Progress, Publication, TaskExecution, Timing)
-
-
-def copy(record: Record) -> Record:
-    """Return a copy of the record, with the same values. (The copy of the standard library takes six times as
-    long.)"""
-    kind = type(record)
-    found = kind.__new__(kind)
-    for name in kind.__slots__:
-        setattr(found, name, getattr(record, name))
-    return found
 
 
 def copied(task: TaskExecution) -> TaskExecution:

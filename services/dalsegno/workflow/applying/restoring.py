@@ -189,7 +189,7 @@ def _put_back_tasks(execution: Restoring, kept: Kept, index: Callable[[TaskExecu
     for number, record in kept.tasks.items():
         task = execution.tasks[number]
         numbers = task.last_round, task.last_attempt, task.last_item
-        for name in TaskExecution.__slots__:
+        for name in TaskExecution.__struct_fields__:
             setattr(task, name, getattr(record, name))
         task.last_round, task.last_attempt, task.last_item = numbers
         task.altered = execution.revision + 1

@@ -7,7 +7,7 @@ copies that stand alone. `begin` is the first step of the new execution.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 
@@ -191,7 +191,7 @@ def _standing(found: Standing, at_s: float) -> Standing:
 
 def _copy(attempt: Attempt) -> Attempt:
     """Return a copy that belongs to nobody: it has no executor, no child, and nobody completes it."""
-    return replace(
+    return msgspec.structs.replace(
         attempt,
         copied=True,
         was_workflow=attempt.runs_workflow,
