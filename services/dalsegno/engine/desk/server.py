@@ -70,9 +70,10 @@ class EngineServer(engine_service_pb2_grpc.EngineServiceServicer):
         writes = list(zip(request.writes, tasks, strict=True))
         try:
             if tasks:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.wait(tasks, timeout=TOGETHER_S)
-            await asyncio.gather(*(task for write, task in writes if not write.takes_later))
+                _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if pending:
+                    await asyncio.wait(pending, timeout=TOGETHER_S)
+            await asyncio.gather(*(task for write, task in writes if not (write.takes_later or task.done())))
         except asyncio.CancelledError:
             for task in tasks:
                 task.cancel()
