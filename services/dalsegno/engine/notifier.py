@@ -69,25 +69,21 @@ class PendingNotice:
 class RecordPost(Work):
     """Deletes the row of a notice that was posted, or delays it."""
 
-    __slots__ = ("_done", "_error", "_is_dropped", "_message_id", "_pending")
+    __slots__ = ("_done", "_error", "_is_dropped", "_pending")
 
     def __init__(self, pending: PendingNotice, error: str, done: Callable[[PendingNotice], None]) -> None:
         """`error`: why the receiver did not accept it; empty when it did."""
         self._pending = pending
         self._error = error
-        self._message_id = pending.message_id
+        self.message_id = pending.message_id
         self._done = done
         self._is_dropped = False
-
-    @property
-    def message_id(self) -> str:
-        return self._message_id
 
     def needs(self, batch: Batch) -> Collection[str]:
         return ()
 
     def carry_out(self, batch: Batch) -> None:
-        taken = batch.taken.pop(self._message_id, None)
+        taken = batch.taken.pop(self.message_id, None)
         if taken is None or not self._error:
             return  # it has arrived, its execution was deleted, or another engine posts it
         assert isinstance(taken, NoticeDue)

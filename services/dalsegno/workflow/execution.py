@@ -82,7 +82,7 @@ from dalsegno.workflow.states import (
 )
 from dalsegno.workflow.value import NULL, Value
 
-_REVERTS = frozenset({TaskState.REVERTED, TaskState.REVERT_ERROR})
+_REVERTS, _TASK_RUNNING = frozenset({TaskState.REVERTED, TaskState.REVERT_ERROR}), TaskState.RUNNING
 
 
 class Execution:
@@ -124,6 +124,7 @@ class Execution:
         "info",
         "input",
         "is_paused_by_report",
+        "is_watched",
         "kept",
         "latest_s",
         "lost",
@@ -160,16 +161,16 @@ class Execution:
         self.created = created
         self.id = created.execution_id
         self.root_id = created.root_id or created.execution_id
-        self.state = ExecutionState.IDLE
-        self.info = ""
+        params = created.params.data
+        self.is_watched = isinstance(params, dict) and "notify" in params  # whether there may be receivers of notices
+        self.state, self.info = ExecutionState.IDLE, ""
         self.output: Value | None = None
         self.revision, self.first_sequence = 0, created.sequence  # the sequences of the last and the first change
         self.parent_revision = 0  # that of the parent when it gave the newest of its orders that has arrived
         self.again_at = 0  # the newest change by which it has left an end, unless its parent had ordered that
         self.started_s: float | None = None
         self.ended_s: float | None = None
-        self.moved_s = created.at_s
-        self.latest_s = created.at_s  # the time of the newest change that has one: it never goes back
+        self.moved_s = self.latest_s = created.at_s  # latest_s: of the newest change that has one, it never goes back
         self.paused_since_s: float | None = None
         self.paused_s = 0.0
         self.tasks: dict[int, TaskExecution] = {}
@@ -180,8 +181,7 @@ class Execution:
         self.global_writes: dict[str, Writes] = {}
         self.globals_of: dict[int, set[str]] = {}
         """The variables that each task has written."""
-        self.input = created.input
-        self.environment = created.environment
+        self.input, self.environment = created.input, created.environment
         self.edit_count = 0
         """How often the context or the environment has been edited."""
         self.generation = 0
@@ -389,7 +389,7 @@ def _move_execution(execution: Execution, change: ExecutionMoved) -> None:
         execution.ended_s = change.at_s
     if change.state is ExecutionState.PAUSED and execution.paused_since_s is None:
         execution.paused_since_s = change.at_s
-    elif change.state is not ExecutionState.PAUSED and execution.paused_since_s is not None:
+    elif execution.paused_since_s is not None and change.state is not ExecutionState.PAUSED:
         execution.paused_s += change.at_s - execution.paused_since_s
         execution.paused_since_s = None
 
@@ -449,7 +449,7 @@ def _move_task(execution: Execution, change: TaskMoved) -> None:
         if old not in COMPLETED_TASK and change.state not in _REVERTS and task.progress.attempt:
             attempts.end(execution, task, -1, task.progress.attempt, change.state)
         task.ended_s, timing.timeout_due_s, task.routed, task.progress.plan = change.at_s, None, False, None
-    elif task.started_s is None and change.state is TaskState.RUNNING:
+    elif task.started_s is None and change.state is _TASK_RUNNING:
         task.started_s = change.at_s
     indexes.index(execution, task)
 

@@ -125,8 +125,9 @@ def step(
         _come_to_rest(current)
     if execution.is_completed:
         lifecycle.tell_not_begun(current)
-    lifecycle.tell_errors(current)
-    discard.discard_reached(current)
+        lifecycle.tell_errors(current)
+    if current.keeps is not None:
+        discard.discard_reached(current, *current.keeps)
     return StepResult(
         execution,
         current.changes,

@@ -78,6 +78,8 @@ class Batch:
         self.transaction, self.at_s, self.shift_s = transaction, at_s, shift_s
         self.engine = engine
         self.claims = Claims(transaction, cache, step_note, last_resort=last_resort)
+        self.deaths: Mapping[str, int] = self.claims.deaths
+        """The number of deaths of those claimed executions in whose steps engines died. They are stepped with care."""
         self.staged: dict[str, StagedExecution] = {}
         self.journals = Journals(transaction, self.claims, self.staged)
         self.outside = TransactionOutside(lookups, transaction.queries, self.journals.until)
@@ -109,11 +111,6 @@ class Batch:
         """How many changes all works have made, and how many before the current work."""
         self._stepping = ""
         """The id of the execution that is being stepped."""
-
-    @property
-    def deaths(self) -> Mapping[str, int]:
-        """The number of deaths of those claimed executions in whose steps engines died. They are stepped with care."""
-        return self.claims.deaths
 
     def drop_unused_workflows(self) -> int:
         """Drop the long compiled definitions that are not used. Return how many."""
@@ -203,8 +200,9 @@ class Batch:
         at_s = max(self.at_s, copy.at_s)
         if type(event) is TimerFired:
             at_s = max(at_s, event.due_s)  # the clock of the engine that found it due may differ a little
-        event = msgspec.structs.replace(self._check_report(copy, event), at_s=at_s)
-        outcome = self._step(staged, event)
+        elif type(event) is TaskDone:
+            event = self._check_report(copy, event)
+        outcome = self._step(staged, msgspec.structs.replace(event, at_s=at_s))
         longest = copy.count(outcome.changes, outcome.discarded)
         if longest > VALUE_BYTES_MAX or copy.value_bytes > EXECUTION_BYTES_MAX:
             self._stop_growth(staged, event, longest)
@@ -242,11 +240,9 @@ class Batch:
             return self.given  # most works have one step
         return Given(self.given.now_s, (*self.given.name, self._steps), bool(self.deaths))
 
-    def _check_report(self, copy: Copy, event: Event) -> Event:
+    def _check_report(self, copy: Copy, event: TaskDone) -> TaskDone:
         """Check the answers of third parties, and make a result that exceeds the limits a failure. Return the event to
         step."""
-        if type(event) is not TaskDone:
-            return event
         attempt = copy.execution.attempts.get(event.key)
         if attempt is not None and attempt.delegated:
             event = apply_answer(copy.execution, event, self.outside)

@@ -65,9 +65,10 @@ class Claims:
             claimed = begun.claimed
         else:
             claimed = self._transaction.claim(execution_ids) if execution_ids else {}
-        self.revisions.update((each, row.revision) for each, row in claimed.items())
-        self._first_sequences.update((each, row.first_sequence) for each, row in claimed.items())
-        self.deaths.update((each, row.deaths) for each, row in claimed.items() if row.deaths)
+        for each, row in claimed.items():
+            self.revisions[each], self._first_sequences[each] = row.revision, row.first_sequence
+            if row.deaths:
+                self.deaths[each] = row.deaths
         return begun
 
     def load(self, execution_id: str) -> Copy:
@@ -75,6 +76,10 @@ class Claims:
 
         As a last resort, it is loaded without its definition and without the copy: they may be what is wrong.
         """
+        if not self._last_resort:
+            copy = self._cache.find(execution_id, self.revisions[execution_id])
+            if copy is not None:
+                return copy
         began_s = time.perf_counter()
         try:
             return self._load(execution_id)
@@ -82,17 +87,13 @@ class Claims:
             self.loading_s += time.perf_counter() - began_s
 
     def _load(self, execution_id: str) -> Copy:
+        self._step_note.mark(execution_id, "load")
         if not self._last_resort:
-            revision = self.revisions[execution_id]
-            if (copy := self._cache.find(execution_id, revision)) is not None:
-                return copy
-            self._step_note.mark(execution_id, "load")
             if (journal := self._small_journal(execution_id)) is not None:
                 changes = [change for text in journal for change in decode_changes(text, Texts())]
                 return Copy(replay(changes), None, changes)
             first = self._first_sequences[execution_id]
-            return self._cache.catch_up(execution_id, revision, first, self._transaction)
-        self._step_note.mark(execution_id, "load")
+            return self._cache.catch_up(execution_id, self.revisions[execution_id], first, self._transaction)
         changes = self._transaction.changes_after(execution_id, 0)
         execution = replay(changes)
         created = execution.created

@@ -435,7 +435,8 @@ class Conductor:
             self.clock.noted_s = batch.at_s
         batch.keep_copies()
         rest_ids = {id(work) for work in rest}
-        works = [work for work in works if id(work) not in rest_ids]
+        if rest_ids:
+            works = [work for work in works if id(work) not in rest_ids]
         self._observe(batch, works, began, decided)
         hints = {
             execution_id: hint_of(staged.copy.execution)
@@ -484,7 +485,7 @@ class Conductor:
     def _fill(self, batch: Batch, given: Sequence[Work], part: Part) -> Remainder:
         """Do the works, first those of a doubtful commit. Return the works that later batches do."""
         works = [*self._doubtful, *given]
-        batch.take([work.message_id for work in works if work.message_id])
+        batch.take([message_id for work in works if (message_id := work.message_id)])
         unknown = self._unknown(batch, works)
         needs: list[tuple[Work, Collection[str]]] = []
         for work in works:

@@ -30,9 +30,10 @@ def take_turns(works: list[Work], behind: Collection[str]) -> None:
     turns = dict.fromkeys(behind, 0)
 
     def turn(work: Work) -> int:
-        if not work.turn:
+        name = work.turn
+        if not name:
             return 0
-        count = turns[work.turn] = turns.get(work.turn, -1) + 1
+        count = turns[name] = turns.get(name, -1) + 1
         return count
 
     works[1:] = sorted(works[1:], key=turn)

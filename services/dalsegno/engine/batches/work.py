@@ -39,7 +39,7 @@ class Work(ABC):
     """One thing to do. All methods but `done`, `failed` and `defer` run in the conductor's thread, perhaps
     repeatedly."""
 
-    __slots__ = ("evaluations", "execution_id", "given", "refusal")
+    __slots__ = ("evaluations", "execution_id", "given", "message_id", "refusal")
 
     refusal: Refusal | None
     """Why it was refused."""
@@ -49,12 +49,14 @@ class Work(ABC):
     """The execution that it is about, if it is about one."""
     given: Given | None
     """What its events are stepped with. Chosen when it is carried out for the first time, and kept."""
+    message_id: str
+    """The id of the stored message that it delivers; empty for none."""
 
     def __new__(cls, *arguments: object, **named: object) -> Self:
         """Make a work."""
         work = object.__new__(cls)
         work.refusal = work.evaluations = work.given = None
-        work.execution_id = ""
+        work.execution_id = work.message_id = ""
         return work
 
     @property
@@ -71,11 +73,6 @@ class Work(ABC):
     def is_wanted(self) -> bool:
         """Whether anybody waits for it. A request whose caller has gone is dropped before it is stored."""
         return True
-
-    @property
-    def message_id(self) -> str:
-        """The id of the stored message that it delivers; empty for none."""
-        return ""
 
     @property
     def is_request(self) -> bool:
@@ -131,7 +128,7 @@ class Work(ABC):
 class DeliverEvent(Work):
     """Delivers an event to an execution. Without a reply a refusal is only logged."""
 
-    __slots__ = ("_message_id", "_reply", "event", "verdict")
+    __slots__ = ("_reply", "event", "verdict")
 
     def __init__(
         self,
@@ -145,17 +142,13 @@ class DeliverEvent(Work):
         """None: the event is that of the stored message."""
         self.verdict: Verdict | None = None
         self._reply = reply
-        self._message_id = message_id
+        self.message_id = message_id
 
     @property
     def ends_by_force(self) -> bool:
         return isinstance(self.event, Poisoned) or (
             isinstance(self.event, CancelRequested) and self.event.terminate is not ForcedEnd.NONE
         )
-
-    @property
-    def message_id(self) -> str:
-        return self._message_id
 
     @property
     def name(self) -> str:
@@ -166,20 +159,20 @@ class DeliverEvent(Work):
         return True
 
     def leave(self, batch: Batch) -> None:
-        taken = batch.taken.pop(self._message_id, None)
+        taken = batch.taken.pop(self.message_id, None)
         if taken is not None:
-            batch.give_back(self._message_id, self.execution_id, taken)
+            batch.give_back(self.message_id, self.execution_id, taken)
 
     def is_slice(self, batch: Batch) -> bool:
-        return type(self.event or batch.taken.get(self._message_id)) in (SliceDue, RemovalDue)
+        return type(self.event or batch.taken.get(self.message_id)) in (SliceDue, RemovalDue)
 
     def needs(self, batch: Batch) -> Collection[str]:
         return (self.execution_id,)
 
     def carry_out(self, batch: Batch) -> None:
         event, taken = self.event, None
-        if self._message_id:
-            taken = batch.taken.pop(self._message_id, None)
+        if self.message_id:
+            taken = batch.taken.pop(self.message_id, None)
             if taken is None or not batch.exists(self.execution_id):
                 self.verdict = Verdict.SUPERSEDED  # another batch has delivered it, or the execution does not exist
                 return
@@ -200,7 +193,7 @@ class DeliverEvent(Work):
             self.verdict = batch.step(self.execution_id, event).verdict
         except Suspended:
             if taken is not None:
-                batch.taken[self._message_id] = taken  # still to be delivered
+                batch.taken[self.message_id] = taken  # still to be delivered
             raise
 
     def done(self) -> None:

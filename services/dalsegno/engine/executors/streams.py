@@ -125,9 +125,10 @@ class ExecutorStream:
     def acknowledge(self, ack: wire.Ack) -> None:
         """Send an acknowledgement."""
         self._acks.append(ack)
-        if len(self._acks) >= ACKS_AT_ONCE:
+        count = len(self._acks)
+        if count >= ACKS_AT_ONCE and not self._are_acks_due:
             self._acks_due()
-        elif len(self._acks) == 1:
+        elif count == 1:
             asyncio.get_running_loop().call_later(ACK_WITHIN_S, self._acks_due)
 
     def _acks_due(self) -> None:

@@ -71,7 +71,10 @@ def add(execution: Attempts, change: AttemptAdded) -> None:
 
 
 def _index(execution: Attempts, attempt: Attempt) -> None:
-    put(execution.ready, attempt.key, attempt.state is _READY)
+    if attempt.state is _READY:
+        execution.ready[attempt.key] = None
+    else:
+        execution.ready.pop(attempt.key, None)
     if attempt.delegated or execution.delegates:
         put(execution.delegates, attempt.key, attempt.delegated and attempt.state is _RUNNING)
     if attempt.child_id:
@@ -80,18 +83,22 @@ def _index(execution: Attempts, attempt: Attempt) -> None:
 
 def move(execution: Attempts, change: AttemptMoved) -> None:
     """Move an attempt, or hand it out."""
-    attempt = execution.attempts[change.key]
-    check_attempt_move(change.key, attempt.state, change.state)
-    task = execution.tasks[change.key[0]]
+    attempt, state = execution.attempts[change.key], change.state
+    check_attempt_move(change.key, attempt.state, state)
+    number, item, round_number = change.key
+    task = execution.tasks[number]
     progress = task.progress
-    is_present = change.key[2] == progress.rounds.get(change.key[1], progress.base)
+    is_present = round_number == progress.rounds.get(item, progress.base)
     execution.active_count -= attempt.is_active
-    attempt.state, attempt.delegated, attempt.reported = change.state, change.delegated, change.reported
+    attempt.state, attempt.delegated, attempt.reported = state, change.delegated, change.reported
     if change.result is not None:
         attempt.result = change.result
-    attempt.error = change.error or attempt.error
-    attempt.child_revision = change.child_revision or attempt.child_revision
-    attempt.alias = change.alias or attempt.alias
+    if change.error:
+        attempt.error = change.error
+    if change.child_revision:
+        attempt.child_revision = change.child_revision
+    if change.alias:
+        attempt.alias = change.alias
     if change.delegated:
         attempt.signature = change.signature or attempt.signature
         attempt.heartbeat_timeout_s = change.heartbeat_timeout_s or attempt.heartbeat_timeout_s
@@ -105,13 +112,13 @@ def move(execution: Attempts, change: AttemptMoved) -> None:
     execution.active_count += attempt.is_active
     _index(execution, attempt)
     if is_present and (progress.quiet_items or attempt.is_quiet):
-        put(progress.quiet_items, change.key[1], attempt.is_quiet)
-    if attempt.state in COMPLETED_ATTEMPT:
+        put(progress.quiet_items, item, attempt.is_quiet)
+    if state in COMPLETED_ATTEMPT:
         attempt.ended_s, attempt.accepted = change.at_s, is_present and not change.discarded
         if is_present:
             rounds.end(task, attempt)
             if progress.item_count is not None and not attempt.stands_in:
-                end(execution, task, change.key[1], change.key[2], AS_TASK[attempt.state])
+                end(execution, task, item, round_number, AS_TASK[state])
 
 
 def end(execution: Attempts, task: TaskExecution, item: int, attempt: int, state: TaskState) -> None:

@@ -143,7 +143,7 @@ def view(step: Step, end: End, failure: str, reverted: tuple[object, ...] = ()) 
     ended = _as_ended(task, end)
     extra = None
     if end.item >= 0 and task.progress.item_count is not None and end.item < task.progress.item_count:
-        extra = items.variables(step, task, end.item)
+        extra = next(items.variables(step, task, (end.item,)))
     result = None if attempt is None or attempt.result is None else attempt.result.data
     return RevertView(step, ended, extra, "" if attempt is None else attempt.error, (*reverted, result)[0], failure)
 

@@ -21,15 +21,14 @@ SMALL = 1_000
 discard costs as much as what is kept."""
 
 
-def discard_reached(step: Step) -> None:
-    """Discard what a checkpoint that this step has reached does not keep.
+def discard_reached(step: Step, name: str, keep: Keep) -> None:
+    """Discard what the checkpoint of this name, which the step has reached, does not keep.
 
     An execution that goes back already keeps what it had.
     """
     execution = step.execution
-    if step.keeps is None or execution.revert is not None or _waits(execution):
+    if execution.revert is not None or _waits(execution):
         return
-    name, keep = step.keeps
     entry = _oldest_kept(execution, name, keep, step.at_s)
     if entry is not None and entry.sequence > execution.first_sequence:
         discard(step, entry.sequence)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from heapq import nsmallest
 
 from dalsegno.workflow.changes import AttemptsBegun, TaskMoved, Timer
@@ -145,15 +145,18 @@ def zipped(step: Step, task: TaskExecution) -> list[list[object]]:
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def variables(step: Step, task: TaskExecution, item: int) -> dict[str, object]:
-    """Return the variables of one item."""
+def variables(step: Step, task: TaskExecution, chosen: Sequence[int]) -> Iterator[dict[str, object]]:
+    """Yield the variables of each of these items."""
     assert task.progress.items is not None
     rows = task.progress.items.data
     assert isinstance(rows, list)
+    items = step.spec(task).items
     if step.workflow.rules.items.by_function:
-        return of_item(step.spec(task).items[0].names, rows[item][0])
-    names = (one.names[0] for one in step.spec(task).items)
-    return dict(zip(names, rows[item], strict=True))
+        yield from (of_item(items[0].names, rows[item][0]) for item in chosen)
+        return
+    names = [one.names[0] for one in items]
+    for item in chosen:
+        yield dict(zip(names, rows[item], strict=True))
 
 
 def fill(step: Step, task: TaskExecution) -> None:
@@ -196,12 +199,12 @@ def _prepare_slice(step: Step, task: TaskExecution, chosen: Sequence[int]) -> Se
     Raise Suspended once the values of all of them have been requested.
     """
     is_suspended = False
-    for place, item in enumerate(chosen):
+    for place, (item, own) in enumerate(zip(chosen, variables(step, task, chosen), strict=True)):
         if place and step.is_spent:
             chosen = chosen[:place]
             break
         try:
-            step.prepared[task.number, item] = launching.prepare(step, task, variables(step, task, item))
+            step.prepared[task.number, item] = launching.prepare(step, task, own)
         except Suspended:
             is_suspended = True
     if is_suspended:
@@ -215,11 +218,11 @@ def _add_slice(step: Step, task: TaskExecution, chosen: Sequence[int], room: int
     all of them have been requested."""
     is_suspended = False
     is_prepared = bool(chosen) and (task.number, chosen[0]) in step.prepared
-    for place, item in enumerate(chosen):
+    for place, (item, own) in enumerate(zip(chosen, variables(step, task, chosen), strict=True)):
         step.is_slice_full = place == len(chosen) - 1
         step.items_left = room - place - 1 if step.is_slice_full or not is_prepared else 0
         try:
-            if not launching.add(step, task, item, variables(step, task, item)):
+            if not launching.add(step, task, item, own):
                 return False
         except Suspended:
             is_suspended = True

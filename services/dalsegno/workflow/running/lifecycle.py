@@ -210,7 +210,7 @@ def tell_not_begun(step: Step) -> None:
 def tell_errors(step: Step) -> None:
     """Report the errors that came after the execution had ended."""
     execution = step.execution
-    if not execution.errors or not execution.is_completed:
+    if not execution.errors:
         return
     reported = execution.reported_errors
     if reported is None or len(reported.data) != len(execution.errors):  # type: ignore[arg-type]

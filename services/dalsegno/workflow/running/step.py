@@ -122,9 +122,7 @@ class Step:
         """What tasks and their items are about to run, evaluated in advance: the action or workflow, and its input."""
         self.checked: set[int] = set()
         """The tasks about to begin that were checked together."""
-        params = execution.created.params
-        has_receivers = isinstance(params.data, dict) and "notify" in params.data
-        self._receivers = notices.subscriptions(params) if has_receivers else ()
+        self._receivers = notices.subscriptions(execution.created.params) if execution.is_watched else ()
         self.steps_left = 0 if self.given.careful else EVENT_STEPS
         """How many steps of evaluation the event has left. A careful step has none: everything is evaluated
         elsewhere."""

@@ -17,7 +17,7 @@ from dalsegno.workflow.value import Value, limit, member_bytes
 _UNBEGUN = (TaskState.IDLE, TaskState.WAITING)
 _EXECUTION_RUNNING = ExecutionState.RUNNING
 _ERROR, _SKIPPED, _CANCELLED = TaskState.ERROR, TaskState.SKIPPED, TaskState.CANCELLED
-_NO_TIMER, _WAIT_AFTER = Timer.NONE, Timer.WAIT_AFTER
+_NO_TIMER, _WAIT_AFTER, _PAUSE_BEFORE = Timer.NONE, Timer.WAIT_AFTER, Timer.PAUSE_BEFORE
 
 
 def prepare(step: Step, first: TaskExecution) -> None:
@@ -59,7 +59,7 @@ def begin(step: Step, task: TaskExecution) -> None:
         if task.state is not TaskState.IDLE:
             step.change(TaskMoved(task=task.number, state=TaskState.IDLE, at_s=step.at_s))
         return
-    if timing.timer is _NO_TIMER or timing.timer is Timer.PAUSE_BEFORE:
+    if timing.timer is _NO_TIMER or timing.timer is _PAUSE_BEFORE:
         _start(step, task)
     elif timing.timer is Timer.ITEMS_LEFT:
         items.go_on(step, task)
@@ -76,7 +76,7 @@ def begin_again(step: Step, task: TaskExecution) -> None:
 
 
 def _start(step: Step, task: TaskExecution) -> None:
-    if task.timing.timer is not Timer.PAUSE_BEFORE and policies.pauses_before(step, task):
+    if task.timing.timer is not _PAUSE_BEFORE and policies.pauses_before(step, task):
         reason = f"paused before task '{task.name}'"
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.PAUSE_BEFORE, at_s=step.at_s))
         step.pause(reason)
