@@ -6,9 +6,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -33,6 +33,9 @@ _BUSY_S = 30.0
 
 _READER_WAITS_S = 5.0
 """How long a reader waits for SQLite, or for a free connection, before it fails."""
+
+
+Shown = TypeVar("Shown")
 
 
 class SqlStore:
@@ -90,18 +93,15 @@ class SqlStore:
         except OSError as error:
             raise outage_of(error, f"cannot open {self._name}") from None
 
-    @contextmanager
-    def write(self) -> Iterator[Transaction]:
-        with self._begun() as unsent:
-            yield SqlTransaction(unsent, self._statements, self._clock)
+    def write(self) -> AbstractContextManager[Transaction]:
+        return self._begun(lambda unsent: SqlTransaction(unsent, self._statements, self._clock))
+
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        return self._begun(lambda unsent: unsent.connection)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        with self._begun() as unsent:
-            yield unsent.connection
-
-    @contextmanager
-    def _begun(self) -> Iterator[Unsent]:
+    def _begun(self, shown: Callable[[Unsent], Shown]) -> Iterator[Shown]:
+        """Begin a transaction. Give what `shown` makes of it."""
         if self._read_only:
             raise PermissionError("this store was opened for reading only")
         with self._reaching("write"), self._writing:
@@ -110,7 +110,7 @@ class SqlStore:
                     transaction, connection = self._begin()
                 with transaction:
                     unsent = Unsent(connection)
-                    yield unsent
+                    yield shown(unsent)
                     # What follows is never cancelled by us, however long it takes: a commit whose wait for a standby is
                     # broken off is reported as done, though the standby may lack it.
                     with self._stalls.measured(Phase.COMMIT):

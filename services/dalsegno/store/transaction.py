@@ -136,17 +136,22 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
 
     def _save_parts(self, rows: RowBatch, keeper: int) -> None:
         statements = self._statements
-        self._write(statements.insert_label, rows.labels)
-        self._write(statements.insert_task, rows.added_tasks)
-        self._write(statements.update_task, rows.altered_tasks)
-        self._write(statements.supersede_attempts, rows.begun)
-        self._write(statements.supersede_items, rows.begun_items)
-        self._write(statements.insert_attempt, [(*cells, keeper) for cells in rows.added_attempts])
-        self._write(statements.update_attempt, [(keeper, *cells) for cells in rows.altered_attempts])
-        self._write(statements.insert_checkpoint, rows.added_checkpoints)
-        self._write(statements.undo_checkpoints, rows.undone_checkpoints)
-        self._write(statements.insert_text, rows.texts)
-        self._write(statements.insert_journal, rows.journal)
+        parts: tuple[tuple[str, Sequence[Cells]], ...] = (
+            (statements.insert_label, rows.labels),
+            (statements.insert_task, rows.added_tasks),
+            (statements.update_task, rows.altered_tasks),
+            (statements.supersede_attempts, rows.begun),
+            (statements.supersede_items, rows.begun_items),
+            (statements.insert_attempt, [(*cells, keeper) for cells in rows.added_attempts]),
+            (statements.update_attempt, [(keeper, *cells) for cells in rows.altered_attempts]),
+            (statements.insert_checkpoint, rows.added_checkpoints),
+            (statements.undo_checkpoints, rows.undone_checkpoints),
+            (statements.insert_text, rows.texts),
+            (statements.insert_journal, rows.journal),
+        )
+        for statement, cells_of in parts:
+            if cells_of:  # most batches have few of these
+                self._write(statement, cells_of)
 
     def delete_execution(self, execution_id: str) -> None:
         for table in (METADATA.tables[name] for name in OWNED):

@@ -134,7 +134,7 @@ def test_a_later_process_with_the_same_number_is_another_one() -> None:
 def test_the_longest_transaction_counts_even_while_it_is_open() -> None:
     """The others hear of a long batch before its end; each is told once."""
     durations = Durations()
-    with durations.measured():
+    with durations:
         assert 0.0 < durations.take_longest_s() < PATIENCE_S
     assert durations.take_longest_s() > 0.0
     assert durations.take_longest_s() == 0.0

@@ -409,7 +409,7 @@ class Conductor:
         try:
             if self.clock.is_stale:
                 self.clock.measure(self._store, notes=all(work.is_periodic for work in works))
-            with self._transactions.measured(), self._store.write() as transaction:
+            with self._transactions, self._store.write() as transaction:
                 batch = Batch(
                     *(transaction, self._cache, self._lookups, self.clock.now_s(), self._message_ids, self._broken),
                     self._step_note,

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class Durations:
-    """Measures transactions of one thread. Another thread reads the longest."""
+    """Measures transactions of one thread: what is done within `with`. Another thread reads the longest."""
 
     def __init__(self) -> None:
         self._began_s: float | None = None
         self._longest_s = 0.0
 
-    @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Measure what is done within the `with`."""
-        began_s = self._began_s = time.monotonic()
-        try:
-            yield
-        finally:
-            self._began_s = None
+    def __enter__(self) -> None:
+        self._began_s = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        began_s, self._began_s = self._began_s, None
+        if began_s is not None:
             self._longest_s = max(self._longest_s, time.monotonic() - began_s)
 
     def take_longest_s(self) -> float:
