@@ -202,7 +202,9 @@ class Batch:
             at_s = max(at_s, event.due_s)  # the clock of the engine that found it due may differ a little
         elif type(event) is TaskDone:
             event = self._check_report(copy, event)
-        outcome = self._step(staged, msgspec.structs.replace(event, at_s=at_s))
+        if event.at_s != at_s:
+            event = msgspec.structs.replace(event, at_s=at_s)
+        outcome = self._step(staged, event)
         longest = copy.count(outcome.changes, outcome.discarded)
         if longest > VALUE_BYTES_MAX or copy.value_bytes > EXECUTION_BYTES_MAX:
             self._stop_growth(staged, event, longest)

@@ -308,7 +308,11 @@ class Dispatcher:
             return True
         try:
             handed = HandedOut(
-                key=key, session_id=stream.session_id, executor_id=stream.executor_id, engine=self._engine
+                at_s=batch.at_s,
+                key=key,
+                session_id=stream.session_id,
+                executor_id=stream.executor_id,
+                engine=self._engine,
             )
             batch.step_for_another(execution_id, handed)
         except Suspended:
