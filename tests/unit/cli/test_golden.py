@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import struct
-import subprocess
-import sys
 import termios
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ import grpc
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from tests.tied import tied
+from tests.template import Program, start_forked
 from tests.unit.cli.conftest import SERVICES
 from tests.unit.cli.recorded import FOLDER, Recording
 
@@ -99,21 +98,20 @@ def on_a_terminal(words: list[str], address: str, now_s: float, columns: int) ->
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     environment |= {"TZ": "UTC", "TERM": "xterm-256color", "DALSEGNO_SERVER": address}
     script = Path(__file__).parent / "on_a_pty.py"
-    command = [sys.executable, str(script), str(now_s), *words]
-    with subprocess.Popen(tied(*command), stdin=writer, stdout=writer, stderr=writer, env=environment) as process:
-        os.close(writer)
-        printed = b""
-        while True:
-            try:
-                part = os.read(reader, 65_536)
-            except OSError:  # how the end of a terminal looks
-                break
-            if not part:
-                break
-            printed += part
+    program = Program(str(script), (str(now_s), *words), Path(os.ttyname(writer)), environment)
+    process = start_forked(program)
+    printed = b""
+    while process.poll() is None or _is_readable(reader):
+        if _is_readable(reader):
+            printed += os.read(reader, 65_536)
+    os.close(writer)
     os.close(reader)
     assert process.returncode in range(6), printed.decode()
     return _last_frame(printed.decode()).replace(address, "HOST:PORT")
+
+
+def _is_readable(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0.02)[0])
 
 
 def _last_frame(printed: str) -> str:
