@@ -22,7 +22,7 @@ from dalsegno.expressions.pool.limits import Limits, limits_of_evaluations, proc
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.workflow.scope import EvaluationError
 
-pytestmark = pytest.mark.xdist_group("pool-limits")
+pytestmark = [pytest.mark.xdist_group("pool-limits"), pytest.mark.long("starts processes, which the system limits")]
 
 SLOW = "regex('(a+)+$').matches('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!')"
 

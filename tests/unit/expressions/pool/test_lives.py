@@ -149,6 +149,7 @@ def test_a_kill_costs_little(own_pool: Pool) -> None:
     assert taken_s[10] < 0.2
 
 
+@pytest.mark.long("kills processes for seconds")
 def test_nothing_is_lost_in_a_storm(pool: Pool) -> None:
     """While somebody kills processes, now and then the template, and jobs are withdrawn, every other job has its value,
     and once. (A job whose process is killed each time has an error.)"""
