@@ -109,10 +109,10 @@ def rule(group: str, *roles: str) -> dict[str, Any]:
     return {"when": {"groups": group}, "roles": list(roles)}
 
 
-def write_issuers(path: Path, *entries: dict[str, Any]) -> str:
+def write_issuers(path: Path, *entries: dict[str, Any], **more: Any) -> str:
     """Write the file of issuers at once, and return its path."""
     written = path.with_suffix(".new")
-    written.write_text(json.dumps({"issuers": entries}))  # JSON is YAML
+    written.write_text(json.dumps({"issuers": entries, **more}))  # JSON is YAML
     written.rename(path)
     return str(path)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dalsegno.access.grants import EVERY, Grant, Role
 
 if TYPE_CHECKING:
+    from dalsegno.access.claims import Rule
     from dalsegno.access.issuers import Issuer
 
 ASK_ADMIN = "an admin makes a token with it by `dalsegno token create`"
@@ -22,6 +23,13 @@ class Origin:
     issuer: Issuer
     key: str
     """The thumbprint of the key that has checked it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByCertificate:
+    """What certificates gave when a caller was known by one."""
+
+    rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class Caller:
     """When its token expires, in seconds since 1970; None: never."""
     account: str = ""
     """Under which its calls are counted, with those of other tokens of the same caller; empty: they are not."""
-    origin: Origin | None = None
+    origin: Origin | ByCertificate | None = None
     """None: its token is one of ours, or it has none."""
     advice: str = ASK_ADMIN
     """How it gets a role that it lacks."""

@@ -1,4 +1,4 @@
-"""The file of --issuers: whose tokens (JWT) count beside our own, and what their claims give.
+"""The file of --issuers: whose tokens (JWT) count beside our own, and what their claims, or certificates, give.
 
     issuers:
     - name: sso
@@ -8,6 +8,9 @@
       grants:
       - when: {groups: flow-operators}
         roles: [operator@shop, viewer]
+    certificates:
+    - when: {uri: spiffe://example.com/billing}
+      roles: [operator@billing]
 
 Text in, settings out: nobody connects to anything here.
 """
@@ -31,6 +34,13 @@ FILE_BYTES_MAX = 1_000_000
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """The algorithms that may sign tokens. All have a private key and a public one: who can check tokens makes none."""
 
+CERTIFICATE_NAMES = ("subject", "common_name", "uri", "dns", "email", "address")
+"""What a rule may ask of a certificate: its subject as a whole (RFC 4514), the common name in that, or one of its
+alternative names."""
+
+CERTIFICATE = "certificate"
+"""The beginning of the names of callers that are known by certificates, which no issuer can have."""
+
 LEEWAY_S = 3
 LEEWAY_MAX_S = 60
 
@@ -39,6 +49,15 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 class BadIssuers(ValueError):
     """The file of --issuers cannot be used. The text says where, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """What the file says."""
+
+    issuers: tuple[Issuer, ...]
+    certificates: tuple[Rule, ...]
+    """What certificates of clients give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +110,11 @@ class _Issuer(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    issuers: list[_Issuer]
+    issuers: list[_Issuer] = []
+    certificates: list[_Rule] = []
 
 
-def read_issuers(path: str) -> tuple[Issuer, ...]:
+def read_issuers(path: str) -> Trusted:
     """Read the file. Paths in it are relative to its folder. Raises BadIssuers."""
     try:
         with Path(path).open("rb") as file:
@@ -104,11 +124,12 @@ def read_issuers(path: str) -> tuple[Issuer, ...]:
         issuers = tuple(_issuer(f"issuers[{index}]", each, folder) for index, each in enumerate(found.issuers))
         _check_unique("name", (each.name for each in issuers))
         _check_unique("issuer", (each.issuer for each in issuers))
+        rules = [_certificate_rule(f"certificates[{index}]", each) for index, each in enumerate(found.certificates)]
     except OSError as error:
         raise BadIssuers(f"--issuers {path}: it cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # what msgspec and we say of the content
         raise BadIssuers(f"--issuers {path}: {error}") from None
-    return issuers
+    return Trusted(issuers, tuple(rules))
 
 
 def _issuer(place: str, found: _Issuer, folder: Path) -> Issuer:
@@ -116,6 +137,7 @@ def _issuer(place: str, found: _Issuer, folder: Path) -> Issuer:
     audiences = (found.audience,) if isinstance(found.audience, str) else tuple(found.audience)
     for name, fault in (
         ("name", "" if _NAME.fullmatch(found.name) else "has 1 to 40 letters, digits, and . _ - only"),
+        ("name", "is that of callers with certificates: choose another" if found.name == CERTIFICATE else ""),
         ("issuer", "" if found.issuer else "is the `iss` of its tokens: it must not be empty"),
         ("audience", "" if audiences and all(audiences) else "names whom the tokens are for: it must not be empty"),
         ("keys", _fault_of_keys(found.keys)),
@@ -154,6 +176,13 @@ def _rule(place: str, found: _Rule) -> Rule:
         except ValueError as error:
             raise ValueError(f"{place}.roles: {error}") from None
     return Rule(when, tuple(grants))
+
+
+def _certificate_rule(place: str, found: _Rule) -> Rule:
+    """Return what a rule about certificates says. Raises ValueError."""
+    if others := [each for each in found.when if each not in CERTIFICATE_NAMES]:
+        raise ValueError(f"{place}.when: {others[0][:40]!r} is none of {', '.join(CERTIFICATE_NAMES)}")
+    return _rule(place, found)
 
 
 def _fault_of_algorithms(found: tuple[str, ...]) -> str:

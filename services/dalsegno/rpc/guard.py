@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dalsegno.access.bearer import KEY, is_jwt
-from dalsegno.access.callers import HOLDER, Caller
+from dalsegno.access.callers import HOLDER, ByCertificate, Caller
 from dalsegno.access.grants import EVERY, Grant, Role
 from dalsegno.access.permissions import RULES, Rule, Scope
 from dalsegno.rpc.caller_limits import CallerLimits, Limits
@@ -28,6 +28,7 @@ from dalsegno.store.store import Queries
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, PermissionDenied, Unauthenticated
 
 if TYPE_CHECKING:
+    from dalsegno.rpc.certificate_callers import CertificateCallers
     from dalsegno.rpc.jwt_directory import IssuerFile, JwtDirectory
 
 KNOWN_S = 10.0
@@ -56,12 +57,18 @@ class Guard:
         self._run = run
         self.service_names = frozenset(service_names)
         self._tokens = TokenDirectory(run)
-        self._jwts = _directory(issuers) if issuers is not None else None
+        self._jwts: JwtDirectory | None = None
+        self._certificates: CertificateCallers | None = None
+        if issuers is not None:
+            self._jwts, self._certificates = _others(issuers)
         self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
         """The namespaces of executions and definitions by id, and when each was read."""
 
-    async def identify(self, method: str, request: Any, metadata: Mapping[str, Any], names: Iterable[str]) -> Caller:
-        """Return who calls. `request`: None for a stream of requests; `names`: those in the caller's certificate.
+    async def identify(
+        self, method: str, request: Any, metadata: Mapping[str, Any], names: Iterable[str], certificate: bytes = b""
+    ) -> Caller:
+        """Return who calls. `request`: None for a stream of requests; `names`: those in the caller's `certificate`, a
+        PEM text.
 
         Raises Unauthenticated, Unavailable, and PermissionDenied for a method that is not in the table.
         """
@@ -74,10 +81,13 @@ class Guard:
             caller = await self._find(_token_in(metadata[KEY]))
         elif name := next((each for each in sorted(names) if each in self.service_names), ""):
             caller = Caller(name, (Grant(Role.SERVICE),))
+        elif self._certificates is not None and (known := self._certificates.find(certificate)) is not None:
+            caller = known
         elif rule.scope is Scope.CALLBACK and _shows_task_token_only(request):
             return Caller(HOLDER)
         else:
-            raise Unauthenticated(f"this server asks for a token (authorization: Bearer TOKEN); {HOW}")
+            others = ", or a certificate that the file of --issuers names" if self.takes_certificates else ""
+            raise Unauthenticated(f"this server asks for a token (authorization: Bearer TOKEN){others}; {HOW}")
         if (actor := actor_in(metadata)) and caller.has_everywhere(Role.SERVICE):
             return replace(caller, name=actor)
         return caller
@@ -85,10 +95,17 @@ class Guard:
     def check(self, caller: Caller) -> None:
         """Raise Unauthenticated if a caller with an open call is not valid any more; Unavailable if it has to call
         again."""
-        if self._jwts is not None and caller.origin is not None:
+        if self._certificates is not None and isinstance(caller.origin, ByCertificate):
+            self._certificates.check(caller)
+        elif self._jwts is not None and caller.origin is not None:
             self._jwts.check(caller)
         else:
             self._tokens.check(caller)
+
+    @property
+    def takes_certificates(self) -> bool:
+        """Return whether callers that are no services may be known by certificates."""
+        return self._certificates is not None and self._certificates.are_any
 
     @property
     def told(self) -> str:
@@ -191,10 +208,12 @@ class Guard:
         return namespace
 
 
-def _directory(issuers: IssuerFile) -> JwtDirectory:
-    from dalsegno.rpc.jwt_directory import JwtDirectory  # it loads cryptography: not for tokens of ours
+def _others(issuers: IssuerFile) -> tuple[JwtDirectory, CertificateCallers]:
+    """Return who else is known, by what others have made."""
+    from dalsegno.rpc.certificate_callers import CertificateCallers
+    from dalsegno.rpc.jwt_directory import JwtDirectory  # these load cryptography: not for tokens of ours
 
-    return JwtDirectory(issuers)
+    return JwtDirectory(issuers), CertificateCallers(issuers)
 
 
 def _token_in(header: object) -> str:

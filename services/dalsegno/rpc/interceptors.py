@@ -227,7 +227,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         message = request if isinstance(request, Message) and not reads_stream else None
         metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         names = _names_of(context) if self._guard.service_names else ()
-        call.caller = caller = await self._guard.identify(call.method, message, metadata, names)
+        certificate = _certificate_of(context) if self._guard.takes_certificates else b""
+        call.caller = caller = await self._guard.identify(call.method, message, metadata, names, certificate)
         self._guard.limits.take(caller)
         if open_call is not None:
             self._guard.limits.begin(caller)
@@ -286,6 +287,11 @@ def _names_of(context: Context) -> set[str]:
     found = context.auth_context()
     keys = ("x509_common_name", "x509_subject_alternative_name")
     return {each.decode("utf-8", "replace") for key in keys for each in found.get(key, ())}
+
+
+def _certificate_of(context: Context) -> bytes:
+    """Return the certificate of the client, a PEM text; empty if it has shown none."""
+    return b"".join(context.auth_context().get("x509_pem_cert", ()))
 
 
 def _no_such_method(method: str) -> Any:

@@ -18,7 +18,7 @@ from dalsegno.access.bearer import hash_of, id_of
 from dalsegno.access.callers import Caller, Origin
 from dalsegno.access.claims import given_by, named_by
 from dalsegno.access.files import stamp_of
-from dalsegno.access.issuers import BadIssuers, Issuer, read_issuers
+from dalsegno.access.issuers import BadIssuers, Issuer, Trusted, read_issuers
 from dalsegno.access.jwt_check import BadJwt, Shown, UnknownKey, check, choose_key, ends_at, look_at, name_of
 from dalsegno.access.jwt_keys import BadKeys, Key
 from dalsegno.rpc.key_source import NO_KEYS, KeySource, read_file, trust_of
@@ -41,7 +41,7 @@ class IssuerFile:
         """Read it, and the files that it names. Raises BadIssuers."""
         self._path = path
         self._stamp = stamp_of(path)
-        self.issuers = _read_all(path)
+        self.trusted = _read_all(path)
         self.told = ""
         """What is wrong with the file now; empty if nothing is."""
 
@@ -51,7 +51,7 @@ class IssuerFile:
             return
         self._stamp = stamp
         try:
-            self.issuers, self.told = read_issuers(self._path), ""
+            self.trusted, self.told = read_issuers(self._path), ""
         except BadIssuers as error:
             self.told = f"{error}; what was read before stays in use"
             _log.warning("%s", self.told)
@@ -64,8 +64,8 @@ class JwtDirectory:
 
     def __init__(self, file: IssuerFile) -> None:
         self._file = file
-        self._taken: tuple[Issuer, ...] = ()
-        """The issuers in the file, as they count here."""
+        self._taken: Trusted | None = None
+        """What the file says, as it counts here."""
         self._sources: dict[str, KeySource] = {}
         """By the claim `iss`."""
         self._known: OrderedDict[bytes, Caller] = OrderedDict()
@@ -104,7 +104,7 @@ class JwtDirectory:
             raise fault
 
     def _fault_of(self, caller: Caller) -> Refusal | None:
-        assert caller.origin is not None, "it is a caller of this directory"
+        assert isinstance(caller.origin, Origin), "it is a caller of this directory"
         if caller.expires_s is not None and caller.expires_s <= time.time():
             return Unauthenticated(f"the token (JWT) of {caller.name!r} has expired; {HOW}")
         issuer = caller.origin.issuer
@@ -124,8 +124,8 @@ class JwtDirectory:
     def _take_issuers(self) -> None:
         """Take what the file says now. An issuer of which it says the same as before keeps its keys and callers."""
         before, self._sources = self._sources, {}
-        self._taken = self._file.issuers
-        for issuer in self._taken:
+        self._taken = self._file.trusted
+        for issuer in self._taken.issuers:
             known = before.get(issuer.issuer)
             if known is not None and known.issuer == issuer:
                 self._sources[issuer.issuer] = before.pop(issuer.issuer)
@@ -140,7 +140,7 @@ class JwtDirectory:
         try:
             while True:
                 await asyncio.to_thread(self._file.look)
-                if self._file.issuers is not self._taken:
+                if self._file.trusted is not self._taken:
                     self._take_issuers()
                 for source in self._sources.values():
                     source.look()
@@ -151,10 +151,10 @@ class JwtDirectory:
                 source.close()
 
 
-def _read_all(path: str) -> tuple[Issuer, ...]:
+def _read_all(path: str) -> Trusted:
     """Read the file, and look whether the files that it names can be used. Raises BadIssuers."""
-    issuers = read_issuers(path)
-    for issuer in issuers:
+    trusted = read_issuers(path)
+    for issuer in trusted.issuers:
         try:
             if issuer.has_url:
                 trust_of(issuer.ca)
@@ -162,7 +162,7 @@ def _read_all(path: str) -> tuple[Issuer, ...]:
                 read_file(issuer)
         except BadKeys as error:
             raise BadIssuers(f"--issuers {path}: the keys of {issuer.name!r}: {error}") from None
-    return issuers
+    return trusted
 
 
 async def _key_for(shown: Shown, source: KeySource) -> Key:

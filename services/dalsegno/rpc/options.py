@@ -34,7 +34,7 @@ class Auth(StrEnum):
 
 AUTH = "tokens: serve only those who show a token with the role that their call needs; open: everybody who reaches it"
 ISSUERS_VARIABLE = "DALSEGNO_ISSUERS"
-ISSUERS = "the file of the issuers whose tokens (JWT) count beside those of `dalsegno token create`"
+ISSUERS = "the file of issuers whose tokens (JWT) count beside our own, and of what certificates of clients give"
 SERVICE_NAMES = "names, one of which the certificate of another service of ours has, which may then act for others"
 
 INSECURE = "listen where other machines reach it, without TLS, or without certificates or tokens of clients"
@@ -127,9 +127,15 @@ class Options(argparse.ArgumentParser):
         from dalsegno.rpc.jwt_directory import IssuerFile  # it loads cryptography: only where it is used
 
         try:
-            return IssuerFile(path)
+            file = IssuerFile(path)
         except BadIssuers as error:
             self.error(str(error))
+        serves = found["tls"].serves
+        if file.trusted.certificates and (serves is None or not serves.asks_clients):
+            self.error(
+                f"--issuers {path}: its certificates need --tls-client-ca: without it no client is asked for one"
+            )
+        return file
 
     def check_service_names(self, found: Mapping[str, Any]) -> None:
         """End the program if there are names of services, but no certificates of clients that could have them."""

@@ -35,7 +35,7 @@ def test_a_file_is_read_as_it_is_written(tmp_path: Path) -> None:
     """Each key of an entry counts, and paths are relative to the folder of the file."""
     path = tmp_path / "issuers.yaml"
     path.write_text(WHOLE)
-    (sso,) = read_issuers(str(path))
+    (sso,) = read_issuers(str(path)).issuers
     assert (sso.name, sso.issuer, sso.audiences) == ("sso", "https://sso.example.com", ("dalsegno", "flows"))
     assert (sso.keys, sso.has_url, sso.leeway_s) == (str(tmp_path / "keys.json"), False, 10)
     assert sso.algorithms == ("RS256", "ES256")
@@ -61,7 +61,7 @@ def test_claims_give_what_the_rules_say(tmp_path: Path, claims: dict[str, Any], 
     """A rule applies if each of its claims has one of its values, of the same type; without one, nothing is given."""
     path = tmp_path / "issuers.yaml"
     path.write_text(WHOLE)
-    (sso,) = read_issuers(str(path))
+    (sso,) = read_issuers(str(path)).issuers
     given = {str(each) for each in given_by(sso.rules, claims)}
     assert given == {"admin" if each == "*" else each for each in expected} | (
         {"viewer"} if len(expected) > 1 else set()
@@ -82,6 +82,7 @@ KEYS = "https://sso.example.com/certs"
     ("entry", "told"),
     [
         (SSO.entry(KEYS, name="s/o"), "issuers[0].name: has 1 to 40 letters"),
+        (SSO.entry(KEYS, name="certificate"), "issuers[0].name: is that of callers with certificates"),
         (SSO.entry(KEYS, issuer=""), "issuers[0].issuer: is the `iss`"),
         (SSO.entry(KEYS, audience=[]), "issuers[0].audience: names whom"),
         (SSO.entry(KEYS, audience=["a", ""]), "issuers[0].audience: names whom"),
@@ -124,6 +125,23 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
         read_issuers(write_issuers(tmp_path / "two.yaml", SSO.entry(KEYS), SSO.entry(KEYS, issuer="other")))
     with pytest.raises(BadIssuers, match=r"two issuers have the issuer"):
         read_issuers(write_issuers(tmp_path / "two.yaml", SSO.entry(KEYS), SSO.entry(KEYS, name="other")))
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({"when": {"cn": "alice"}, "roles": ["viewer"]}, "certificates[0].when: 'cn' is none of subject, common_name"),
+        ({"when": {}, "roles": ["viewer"]}, "certificates[0].when: needs at least one claim"),
+        ({"when": {"dns": "a.example.com"}, "roles": ["captain"]}, "certificates[0].roles: 'captain' is no role"),
+        ({"roles": ["viewer"]}, "required field `when`"),
+    ],
+)
+def test_a_faulty_rule_about_certificates_is_told(tmp_path: Path, written: dict[str, Any], told: str) -> None:
+    """A rule asks for names that certificates have, and gives roles that exist."""
+    path = write_issuers(tmp_path / "issuers.yaml", certificates=[written])
+    with pytest.raises(BadIssuers) as raised:
+        read_issuers(path)
+    assert told in str(raised.value)
 
 
 def test_only_algorithms_with_a_public_key_are_known() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from tests.unit.api.conftest import stubs
 from tests.unit.api.guarded import Guarded, add_token, guarded_system, refusal
 
 from dalsegno.access.bearer import hash_of, id_of, new_token
@@ -44,12 +45,12 @@ async def system(tmp_path: Path) -> AsyncIterator[Guarded]:
         yield started
 
 
-async def start_one(system: Guarded, namespace: str) -> str:
-    """Start an execution that waits for an executor, as an admin. Return its id."""
-    admin = await system.granted("admin", name="root")
+async def start_one(system: Guarded, namespace: str, channel: grpc.aio.Channel | None = None) -> str:
+    """Start an execution that waits for an executor, as an admin, who may have a channel of its own. Return its id."""
+    services = stubs(channel) if channel else vars(await system.granted("admin", name="root"))
     request = workflow_service_pb2.CreateDefinitionsRequest(namespace=namespace, text=ONE)
-    await admin.workflows.CreateDefinitions(request)
-    started = await admin.executions.StartExecution(
+    await services["workflows"].CreateDefinitions(request)
+    started = await services["executions"].StartExecution(
         executions.StartExecutionRequest(namespace=namespace, workflow="one")
     )
     found: str = started.execution.id
@@ -252,7 +253,8 @@ async def test_an_executor_serves_the_actions_of_its_patterns(system: Guarded) -
     stream.cancel()
 
 
-async def _ends(stream: Any) -> tuple[grpc.StatusCode, str]:
+async def ends(stream: Any) -> tuple[grpc.StatusCode, str]:
+    """Return how a stream ends."""
     async with asyncio.timeout(WAITS_S):
         return await stream.code(), await stream.details()
 
@@ -275,10 +277,10 @@ async def test_revocation_ends_open_streams_and_waits(system: Guarded) -> None:
     admin = await system.granted("admin")
     await admin.access.RevokeToken(access.RevokeTokenRequest(token_id=id_of(hash_of(token))))
     began_s = time.monotonic()
-    ends = [await _ends(watching), await _ends(serving), await waiting]
+    ended = [await ends(watching), await ends(serving), await waiting]
     assert time.monotonic() - began_s < 5
-    assert {code for code, _ in ends} == {UNAUTHENTICATED}
-    assert all("the token of 'anna' was revoked" in told for _, told in ends)
+    assert {code for code, _ in ended} == {UNAUTHENTICATED}
+    assert all("the token of 'anna' was revoked" in told for _, told in ended)
     code, _ = await refusal(anna.executions.GetExecution(executions.GetExecutionRequest(execution_id=there)))
     assert code is UNAUTHENTICATED
     assert not unaffected.done()

@@ -265,4 +265,4 @@ def test_the_option_is_checked_at_the_start(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "none.json").write_bytes(jwks(SSO.key))
     found = read_settings(["--auth", "tokens"], {"DALSEGNO_ISSUERS": path}).issuers
     assert found is not None
-    assert json.loads(Path(path).read_text())["issuers"][0]["name"] == found.issuers[0].name
+    assert json.loads(Path(path).read_text())["issuers"][0]["name"] == found.trusted.issuers[0].name
