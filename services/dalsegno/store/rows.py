@@ -246,7 +246,7 @@ def execution_record(execution: Execution, updated_s: float) -> ExecutionRow:
 
 def task_counts(execution: Execution) -> dict[str, int]:
     """Return how many tasks are in each state, without those that others have taken the place of."""
-    return Counter(task.state._value_ for task in execution.tasks.values() if not task.superseded_by)
+    return Counter(task.state.value for task in execution.tasks.values() if not task.superseded_by)
 
 
 def task_row(execution_id: str, task: TaskExecution) -> TaskRow:
