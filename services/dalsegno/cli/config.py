@@ -9,15 +9,13 @@ from typing import Annotated
 
 import typer
 
-from dalsegno.access.bearer import FILE_VARIABLE
 from dalsegno.cli.completion import complete_context
-from dalsegno.cli.connection import DEFAULT_SERVER, check_address
+from dalsegno.cli.connection import DEFAULT_SERVER, check_address, typed_tls, typed_token_file
 from dalsegno.cli.contexts import Config, Context, check_name, chosen_name, config_file, read_config, write_config
 from dalsegno.cli.output import print_fields, print_note, print_rows
 from dalsegno.cli.printing import Format
-from dalsegno.cli.retries import COMMAND
 from dalsegno.cli.screen import console
-from dalsegno.rpc.links import CALLER_OPTIONS, variable_of
+from dalsegno.rpc.links import CALLER_OPTIONS
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,7 +43,7 @@ def set_context(
         server=server or old.server,
         namespace=old.namespace if namespace is None else namespace,
         **_typed_tls(),
-        **({"token_file": str(Path(COMMAND.token_file).absolute())} if _is_typed_token() else {}),
+        **({"token_file": str(Path(token_file).absolute())} if (token_file := typed_token_file()) else {}),
     )
     if len(config.contexts) == 1:
         config.current = name
@@ -112,16 +110,11 @@ def delete(name: Name) -> None:
         print_note("no context is in use now: commands take the defaults")
 
 
-def _is_typed_token() -> bool:
-    return bool(COMMAND.token_file) and COMMAND.token_file != os.environ.get(FILE_VARIABLE)
-
-
 def _typed_tls() -> dict[str, str]:
     """Return the settings of TLS that are typed; those of environment variables count without a context."""
-    typed = {name: value for name, value in COMMAND.tls.items() if value and value != os.environ.get(variable_of(name))}
     return {
         f"tls_{name.replace('-', '_')}": value if name == "server-name" else str(Path(value).absolute())
-        for name, value in typed.items()
+        for name, value in typed_tls().items()
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -14,14 +15,14 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from dalsegno.access.bearer import BadToken, TokenFile, open_token_file
+from dalsegno.access.bearer import FILE_VARIABLE, BadToken, TokenFile, open_token_file
 from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.references import References, completed
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.cli.retries import RETRY_S as RETRY_S
 from dalsegno.rpc.channel import ACTOR_KEY, open_channel, was_never_sent
 from dalsegno.rpc.handshake import Explainer, explain
-from dalsegno.rpc.links import BadCredentials, links_of
+from dalsegno.rpc.links import BadCredentials, links_of, variable_of
 from dalsegno.rpc.peers import addresses_of
 from dalsegno.v1 import (
     access_service_pb2,
@@ -114,7 +115,26 @@ def follow_hint(connection: Connection, execution_id: str) -> str:
     if connection.is_private:
         return f"{execution_id} ends here, with the private server that it ran on"
     server = "" if connection.address == DEFAULT_SERVER else f" --server {connection.address}"
-    return f"{execution_id} continues; follow it with: dalsegno watch {execution_id}{server}"
+    return f"{execution_id} continues; follow it with: dalsegno watch {execution_id}{server}{caller_options()}"
+
+
+def typed_token_file() -> str:
+    """Return the file of the token that is typed; empty for none, and for that of the environment variable."""
+    file = COMMAND.token_file
+    return "" if file == os.environ.get(FILE_VARIABLE) else file
+
+
+def typed_tls() -> dict[str, str]:
+    """Return the settings of TLS that are typed, by name, without those of environment variables."""
+    return {name: value for name, value in COMMAND.tls.items() if value and value != os.environ.get(variable_of(name))}
+
+
+def caller_options() -> str:
+    """Return the typed options of token and TLS, for a command that a message names: without them it is refused."""
+    options = {f"--tls-{name}": value for name, value in typed_tls().items()}
+    if file := typed_token_file():
+        options["--token-file"] = file
+    return "".join(f" {name} {shlex.quote(value)}" for name, value in options.items())
 
 
 async def ask(method: Unary[Q, A], request: Q, retry_s: float = 0.0) -> A:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dalsegno.access.bearer import new_token
 from dalsegno.v1 import action_service_pb2, change_pb2, execution_pb2
 from dalsegno.v1 import execution_service_pb2 as messages
 
@@ -165,6 +167,25 @@ def test_the_advice_after_a_pause_is_that_for_its_kind(
     assert f"{told} --server {api.address}\n" in advice
     if told.startswith(("answer", "complete")):
         assert "resume" not in advice
+
+
+def test_the_advice_shows_who_asks(
+    api: Any, type_command: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command in the advice has the typed file of the token, so that it works when it is copied; it has none that
+    the environment names."""
+    file = tmp_path / "my token"
+    file.write_text(new_token())
+    file.chmod(0o600)
+    stands(api, "PAUSED", [], [], "pause_requested")
+    told = f"continue it: dalsegno resume {ID} --server {api.address}"
+
+    assert (
+        f"{told} --token-file '{file}'\n" in type_command("show", ID, "-s", api.address, "--token-file", str(file)).err
+    )
+
+    monkeypatch.setenv("DALSEGNO_TOKEN_FILE", str(file))
+    assert f"{told}\n" in type_command("show", ID, "-s", api.address).err
 
 
 def test_a_resume_after_an_asked_pause_ends_it(api: Any, type_command: Type) -> None:
