@@ -12,7 +12,7 @@
     - when: {uri: spiffe://example.com/billing}
       roles: [operator@billing]
 
-Text in, settings out: nobody connects to anything here.
+This module only reads text. It opens no connection.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _issuer(place: str, found: _Issuer, folder: Path) -> Issuer:
         ("ca", "is for keys at a URL with https" if found.ca and not found.keys.startswith("https:") else ""),
         ("algorithms", _fault_of_algorithms(found.algorithms)),
         ("leeway_s", "" if 0 <= found.leeway_s <= LEEWAY_MAX_S else f"is between 0 and {LEEWAY_MAX_S} s"),
-        ("grants", "" if found.grants or found.grants_claim else "is empty, so nobody could do anything by its tokens"),
+        ("grants", "" if found.grants or found.grants_claim else "is empty: its tokens would have no role"),
     ):
         if fault:
             raise ValueError(f"{place}.{name}: {fault}")

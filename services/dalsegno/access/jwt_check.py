@@ -55,7 +55,7 @@ def look_at(token: str) -> Shown:
 
 
 def choose_key(shown: Shown, issuer: Issuer, keys: KeySet) -> Key:
-    """Return the key that checks a token. Raises BadJwt, and UnknownKey if a newer set could have it."""
+    """Return the key that checks a token. Raises BadJwt, and UnknownKey if a newer set may contain it."""
     if shown.algorithm not in issuer.algorithms:
         taken = ", ".join(issuer.algorithms)
         raise BadJwt(f"it is signed by {shown.algorithm[:40]!r}; those of {issuer.name!r} are taken with {taken}")

@@ -32,7 +32,7 @@ class Key:
     kid: str
     """Its name; empty: it has none."""
     algorithms: frozenset[str]
-    """What it checks: never more than fits its kind, whatever a token says."""
+    """Those that it may check: they fit its kind, also if a token names others."""
     thumbprint: str
     public: Any
 

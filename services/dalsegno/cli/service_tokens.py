@@ -74,7 +74,7 @@ def plan_tokens(data: Path, issuers: str, *, asks_tokens: bool) -> ServiceTokens
     if not issuers:
         return ServiceTokens(data / "tokens" if asks_tokens else None)
     if not asks_tokens:
-        raise CommandError("--issuers needs --auth tokens", "without it nobody is asked for a token")
+        raise CommandError("--issuers needs --auth tokens", "without it the server asks for no token")
     from dalsegno.access.issuers import BadIssuers
     from dalsegno.rpc.jwt_directory import IssuerFile  # it loads cryptography: only where it is used
 

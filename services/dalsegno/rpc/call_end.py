@@ -15,7 +15,7 @@ import grpc
 WITHIN_S = 1.0
 """The time in which the status of the server comes after a message could not be sent."""
 
-_OF_SENDING = "Internal error from Core"
+_SEND_FAILURE = "Internal error from Core"
 
 
 class CallEnd:
@@ -26,14 +26,14 @@ class CallEnd:
         call.add_done_callback(self._note)
 
     def _note(self, call: Any) -> None:
-        """Keep the first status that is not of sending. The library calls this each time that it sets one."""
+        """Keep the first status that is not the library's own. The library calls this for each status."""
         error = _result_of(error_of(call))
-        if not self._found.done() and not _is_of_sending(error):
+        if not self._found.done() and not _is_send_failure(error):
             self._found.set_result(error)
 
     async def correct(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError:
-        """Return the error with which the server ended the call, in place of one that came of sending."""
-        if _is_of_sending(error):
+        """Return the error of the server, if this one is the library's own because a message could not be sent."""
+        if _is_send_failure(error):
             await asyncio.wait([self._found], timeout=WITHIN_S)
             if self._found.done():
                 return self._found.result()
@@ -41,13 +41,13 @@ class CallEnd:
 
 
 async def error_of(call: Any) -> grpc.aio.AioRpcError:
-    """Wait for the end of a call, and return its status as an error, whatever it is."""
+    """Wait for the end of a call, and return its status as an error, also if it is OK."""
     code, details, trailing = await call.code(), await call.details(), await call.trailing_metadata()
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
 
 
-def _is_of_sending(error: grpc.aio.AioRpcError) -> bool:
-    return error.code() is grpc.StatusCode.INTERNAL and error.details() == _OF_SENDING
+def _is_send_failure(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is grpc.StatusCode.INTERNAL and error.details() == _SEND_FAILURE
 
 
 def _result_of(coroutine: Coroutine[Any, Any, grpc.aio.AioRpcError]) -> grpc.aio.AioRpcError:

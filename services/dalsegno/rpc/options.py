@@ -122,7 +122,7 @@ class Options(argparse.ArgumentParser):
         if not path:
             return None
         if found["auth"] != Auth.TOKENS:
-            self.error("--issuers needs --auth tokens: without it nobody is asked for a token")
+            self.error("--issuers needs --auth tokens: without it the server asks for no token")
         from dalsegno.access.issuers import BadIssuers
         from dalsegno.rpc.jwt_directory import IssuerFile  # it loads cryptography: only where it is used
 

@@ -22,7 +22,7 @@ from tests.template import Program, start_forked
 from tests.unit.cli.conftest import SERVICES
 from tests.unit.cli.recorded import FOLDER, Recording
 
-pytestmark = pytest.mark.long("starts a program for each scene")
+pytestmark = pytest.mark.long("forks a program for each scene")
 
 SCENES = sorted(path.stem for path in FOLDER.glob("*.json"))
 ROWS = 30
