@@ -20,8 +20,8 @@ _taken: set[int] = set()
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on and that no other running test process gets from here. A service
-    may take 10 s from here until it listens: without that rule, two tests now and then have the same port."""
+    """Return a port of 127.0.0.1 that nobody listens on and that no other running test process gets from here. A
+    service may take 10 s from here until it listens: without that rule, two tests now and then have the same port."""
     while True:
         port = _random.randint(LOWEST, HIGHEST)
         if port not in _taken and _reserve(port) and _is_free(port):
