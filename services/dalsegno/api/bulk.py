@@ -36,8 +36,11 @@ Ask = Callable[[Any], Awaitable[Any]]
 """Makes one request of the single operation. Raises its refusal."""
 
 
-async def stream(reads: Reads, request: Any, ask: Ask) -> AsyncIterator[tuple[str, Outcome]]:
-    """Yield the outcome for each execution that the request chooses, with the token to continue after it."""
+async def stream(
+    reads: Reads, request: Any, ask: Ask, together_max: int = TOGETHER_MAX
+) -> AsyncIterator[tuple[str, Outcome]]:
+    """Yield the outcome for each execution that the request chooses, with the token to continue after it.
+    `together_max`: the number of requests that run at once."""
     chosen, rate = _check(request)
     rpc = type(request).__name__.removesuffix("Request")
     tokens, token = await reads.resume_tokens(), ""
@@ -47,7 +50,7 @@ async def stream(reads: Reads, request: Any, ask: Ask) -> AsyncIterator[tuple[st
     while True:
         page = await reads.run(lambda queries, at=token: queries.executions(chosen, PAGE, at))  # type: ignore[misc]
         rows = page.rows
-        together = min(TOGETHER_MAX, rate)
+        together = min(together_max, rate)
         for start in range(0, len(rows), together):
             chunk = rows[start : start + together]
             ends_s = asyncio.get_running_loop().time() + len(chunk) / rate

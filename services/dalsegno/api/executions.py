@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from dalsegno.access.callers import current
 from dalsegno.api import bulk, reading, values, watch
 from dalsegno.api.checkpoints import Checkpoints
 from dalsegno.api.follow import Follower
@@ -12,6 +13,7 @@ from dalsegno.api.reads import Reads
 from dalsegno.api.writes import Writes
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert, sizes, views
+from dalsegno.rpc.caller_limits import CallerLimits, is_start
 from dalsegno.store.filters import EVERYTHING, EXECUTION_FIELDS, TASK_FIELDS, parse_filter
 from dalsegno.store.pages import page_size, read_token, write_token
 from dalsegno.store.store import Queries
@@ -26,8 +28,12 @@ FORKS_MAX = 100
 class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
     """See execution_service.proto for the contract of each call."""
 
-    def __init__(self, reads: Reads, writes: Writes, follower: Follower, pool: Pool, progress_s: float) -> None:
-        """`progress_s`: the longest time without a message on the stream of a watcher who does not ask for another."""
+    def __init__(
+        self, reads: Reads, writes: Writes, follower: Follower, pool: Pool, progress_s: float, limits: CallerLimits
+    ) -> None:
+        """`progress_s`: the longest time without a message on the stream of a watcher who does not ask for another;
+        `limits`: of callers."""
+        self._limits = limits
         self._checkpoints = Checkpoints(reads, pool)
         self._reads = reads
         self._writes = writes
@@ -84,7 +90,15 @@ class Executions(execution_service_pb2_grpc.ExecutionServiceServicer):
         return self._bulk(request, context, self.DeleteExecution, wire.DeleteExecutionsResponse)
 
     async def _bulk(self, request: Any, context: Any, single: Any, response: Any) -> AsyncIterator[Any]:
-        async for token, outcome in bulk.stream(self._reads, request, lambda each: single(each, context)):
+        caller = current.get()
+
+        async def ask(each: Any) -> Any:
+            await self._limits.start_in_turn(caller, each)
+            return await single(each, context)
+
+        is_limited = is_start(request.each) and self._limits.limits_starts(caller)
+        together = 1 if is_limited else bulk.TOGETHER_MAX  # an outcome must not wait for the turns of others
+        async for token, outcome in bulk.stream(self._reads, request, ask, together):
             yield response(resume_token=token, outcome=outcome)
 
     async def DeleteExecution(self, request: wire.DeleteExecutionRequest, context: Any) -> wire.DeleteExecutionResponse:

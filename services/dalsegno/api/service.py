@@ -22,8 +22,8 @@ from dalsegno.definitions.document import forget_expressions
 from dalsegno.definitions.reading import MODULE as READING
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc.background import keep_running
-from dalsegno.rpc.caller_limits import Limits
-from dalsegno.rpc.guard import Guard
+from dalsegno.rpc.caller_limits import CallerLimits, Limits
+from dalsegno.rpc.guard import NO_LIMITS, Guard
 from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.options import Auth
 from dalsegno.rpc.peers import Peers
@@ -62,7 +62,7 @@ class Api:
         self._follower = Follower(self._reads, homes)
         self._engines = Peers("engine", settings.engines, self._follower.follow, settings.tls.calls, settings.token)
         writes = Writes(self._engines, homes)
-        limits = Limits(settings.caller_calls, settings.caller_streams)
+        limits = Limits(settings.caller_calls, settings.caller_streams, settings.caller_starts)
         is_guarded = settings.auth == Auth.TOKENS
         names, issuers = settings.service_names, settings.issuers
         guard = Guard(self._reads.run, names, limits, issuers) if is_guarded else None
@@ -73,7 +73,8 @@ class Api:
             guard=guard,
         )
         self._pool = Pool(0, modules=(READING,))
-        executions = Executions(self._reads, writes, self._follower, self._pool, settings.progress_s)
+        counted = guard.limits if guard is not None else CallerLimits(NO_LIMITS)
+        executions = Executions(self._reads, writes, self._follower, self._pool, settings.progress_s, counted)
         execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(executions, self._server.grpc)
         workflows = Workflows(self._reads, writes, self._pool)
         workflow_service_pb2_grpc.add_WorkflowServiceServicer_to_server(workflows, self._server.grpc)

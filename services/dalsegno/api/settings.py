@@ -45,6 +45,8 @@ class Settings:
     """The number of calls that one token may make in a second; 0: any."""
     caller_streams: int = 0
     """The number of streams and waits that one token may have open; 0: any."""
+    caller_starts: int = 0
+    """The number of executions and actions that one token may start in a minute; 0: any."""
     token: TokenFile | None = None
     """The token that it shows to engines."""
     insecure: bool = False
@@ -70,6 +72,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_issuers()
     parser.add("caller-calls", int, "the number of calls that one token may make in a second; 0: any")
     parser.add("caller-streams", int, "the number of streams and waits that one token may have open; 0: any")
+    parser.add("caller-starts", int, "the number of executions and actions that a token may start in a minute; 0: any")
     parser.add_token_file("the file of the token to show to engines, of the role service")
     parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
@@ -77,8 +80,9 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.check_service_names(found)
     found["issuers"] = parser.take_issuers(found)
     found["token"] = parser.take_token(found)
-    if min(found["caller_calls"], found["caller_streams"]) < 0:
-        parser.error("--caller-calls and --caller-streams must not be negative")
+    for name in ("caller_calls", "caller_streams", "caller_starts"):
+        if found[name] < 0:
+            parser.error(f"--{name.replace('_', '-')} must not be negative")
     if not found["progress_s"] >= 1:
         parser.error("--progress-s must be at least 1")
     return Settings(**found)

@@ -237,6 +237,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         request = _readable(request) if reads_stream else request
         call.note(request)
         await self._guard.permit(caller, call.method, message)
+        self._guard.limits.start(caller, message)
         return request
 
     def _count_end(self, open_call: _OpenCall) -> None:
