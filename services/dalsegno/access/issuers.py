@@ -197,15 +197,21 @@ def _fault_of_keys(keys: str) -> str:
     """Return what is wrong with the place of keys; empty if nothing is."""
     if not keys:
         return "is the URL, or the path, of its public keys (JWKS): it must not be empty"
-    if not is_url(keys):
-        return ""
-    parts = urlsplit(keys)
+    return fault_of_url(keys) if is_url(keys) else ""
+
+
+def fault_of_url(url: str) -> str:
+    """Return what is wrong with the URL of something that an issuer publishes; empty if nothing is."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "is no URL"
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "is neither a path nor a URL such as https://sso.example.com/certs"
+        return "is no URL such as https://sso.example.com/certs"
     if parts.username is not None or parts.password is not None:
-        return "has a user or a password: keys are public, and this is shown in logs"
+        return "has a user or a password, and is shown in logs"
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        return "is in plain text, so that anybody on the way could put keys in it: use https"
+        return "is in plain text, so that anybody on the way could change what it answers: use https"
     return ""
 
 

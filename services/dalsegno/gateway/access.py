@@ -6,12 +6,11 @@ its own that it lets point there (DNS rebinding), which the host tells. So both 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 from connectrpc.code import Code
 
+from dalsegno.gateway.hosts import is_loopback, name_of
 from dalsegno.gateway.responses import Headers, Response, refusal
 
 _ALLOWED_HEADERS = (
@@ -25,20 +24,22 @@ _PREFLIGHT_S = 7200
 class Access:
     """The hosts and the origins that are served."""
 
-    def __init__(self, hosts: Sequence[str], origins: Sequence[str]) -> None:
-        """`hosts`: names beside those of loopback; `origins`: `https://app.example.com`, or `*` for any."""
+    def __init__(self, hosts: Sequence[str], origins: Sequence[str], own_origin: str = "") -> None:
+        """`hosts`: names beside those of loopback; `origins`: `https://app.example.com`, or `*` for any; `own_origin`:
+        that of the gateway itself behind a proxy."""
+        self._own_origin = own_origin
         self._hosts = frozenset(each.lower().rstrip(".") for each in hosts)
         self._origins = frozenset(each.lower().rstrip("/") for each in origins)
 
     def refuse(self, scheme: str, headers: Mapping[str, str]) -> Response | None:
         """Return why a request is refused, or None. `headers`: by lower-case name."""
         host, origin = headers.get("host", ""), headers.get("origin")
-        if not self._is_served(_name_of(host)):
+        if not self._is_served(name_of(host)):
             told = f"the host {host!r} is not served here: the operator names hosts with --host-names"
             return refusal(403, Code.PERMISSION_DENIED, told)
         if origin is None:
             return self._refuse_embedding(headers)
-        if origin.lower() == f"{scheme}://{host.lower()}" or self._is_allowed(origin):
+        if origin.lower() in (f"{scheme}://{host.lower()}", self._own_origin or None) or self._is_allowed(origin):
             return None
         told = f"the origin {origin!r} may not call this gateway: the operator names origins with --cors-origins"
         return refusal(403, Code.PERMISSION_DENIED, told, ("vary", "Origin"))
@@ -68,26 +69,7 @@ class Access:
         return Response(204, headers=told if "origin" in headers else (("allow", "GET, POST, PUT, OPTIONS"),))
 
     def _is_served(self, name: str) -> bool:
-        return name in self._hosts or name == "localhost" or name.endswith(".localhost") or _is_loopback(name)
+        return name in self._hosts or is_loopback(name)
 
     def _is_allowed(self, origin: str) -> bool:
         return origin.lower() in self._origins or "*" in self._origins
-
-
-def _name_of(host: str) -> str:
-    """Return the name in a Host header, without the port.
-
-    >>> [_name_of(each) for each in ("localhost:7702", "[::1]:7702", "[::1]", "Example.COM.", "")]
-    ['localhost', '::1', '::1', 'example.com', '']
-    """
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower().rstrip(".")
-
-
-@lru_cache(maxsize=1024)
-def _is_loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

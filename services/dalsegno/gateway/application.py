@@ -12,15 +12,19 @@ from connectrpc.code import Code
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.server import ConnectASGIApplication
 
+from dalsegno.access.bearer import KEY as TOKEN_KEY
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.calls import Calls
 from dalsegno.gateway.connections import REFUSED
 from dalsegno.gateway.draining import Bodies, Receive
 from dalsegno.gateway.forwarding import PUBLIC, Forwarder
 from dalsegno.gateway.hooks import Hooks
+from dalsegno.gateway.login import PATHS, Login, cookies_of
 from dalsegno.gateway.messages import CODECS, READ_BYTES, Gzip
+from dalsegno.gateway.oidc import Oidc
 from dalsegno.gateway.openapi import document
-from dalsegno.gateway.responses import Response, Send, json_response, refusal, sized
+from dalsegno.gateway.responses import Headers, Response, Send, json_response, refusal, sized
+from dalsegno.gateway.sessions import Sessions, foreign, unprotected
 from dalsegno.rpc.peers import Balanced, Peers
 
 _UNARY = frozenset({"application/json", "application/proto"})
@@ -54,7 +58,10 @@ class Rpc(ConnectASGIApplication[Forwarder]):
 class Application:
     """Answers each request: a call, a webhook, a question about the gateway itself, or why not."""
 
-    def __init__(self, apis: Peers, calls: Calls, access: Access) -> None:
+    def __init__(
+        self, apis: Peers, calls: Calls, access: Access, sessions: Sessions | None = None, oidc: Oidc | None = None
+    ) -> None:
+        """`sessions`: of browsers that log in with a token, or at `oidc`; None: nobody logs in."""
         self._apis = apis
         self._calls = calls
         self._access = access
@@ -64,6 +71,8 @@ class Application:
         self._methods = forwarder.methods
         self._rpc = Rpc(forwarder)
         self._hooks = Hooks(channel, calls)
+        self._sessions = sessions
+        self._login = Login(sessions, channel, calls, oidc) if sessions is not None else None
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Serve one request; ASGI calls this."""
@@ -99,6 +108,9 @@ class Application:
         if path.startswith("/hooks/"):
             await (await self._hooks.answer(scope, headers, receive)).send(send)
             return
+        if path in PATHS:
+            await (await self._log_in(scope, headers, receive)).send(send)
+            return
         info = self._methods.get(path)
         if info is None:
             await _not_found().send(send)
@@ -107,13 +119,40 @@ class Application:
         if misused is not None:
             await misused.send(send)
             return
+        if self._sessions is not None and TOKEN_KEY not in headers:
+            given = _given_by_session(self._sessions, scope, headers)
+            if isinstance(given, Response):
+                await given.send(send)
+                return
+            scope, more = given
+            send = _with_headers(send, more) if more else send
         await self._rpc(scope, receive, sized(send))
+
+    async def _log_in(self, scope: Any, headers: Mapping[str, str], receive: Receive) -> Response:
+        if self._login is None or self._sessions is None:
+            told = "there is nothing to log in to: the apis ask for no tokens (--auth tokens)"
+            return refusal(404, Code.NOT_FOUND, told)
+        asked = self._sessions.asked(scope, headers, cookies_of(scope))
+        return await self._login.answer(scope, headers, asked, receive)
 
     def _health(self) -> Response:
         """Return whether calls are served: the gateway is not stopping, and an api is ready."""
         is_ready = self._apis.is_ready and not self._calls.stopping
         status = "SERVING" if is_ready else "NOT_SERVING"
         return json_response(200 if is_ready else 503, {"status": status}, ("cache-control", "no-store"))
+
+
+def _given_by_session(sessions: Sessions, scope: Any, headers: Mapping[str, str]) -> tuple[Any, Headers] | Response:
+    """Return a request with the token of its session, if it has one, and the headers that its answer needs for that; or
+    why it may not use its session."""
+    asked = sessions.asked(scope, headers, cookies_of(scope))
+    session = sessions.find(asked)
+    if session is None:
+        return scope, ()
+    if told := unprotected(asked) or foreign(asked, needs_origin=asked.is_write):
+        return refusal(403, Code.PERMISSION_DENIED, told)
+    shown = (TOKEN_KEY.encode(), f"Bearer {session.token}".encode())
+    return {**scope, "headers": [*scope["headers"], shown]}, sessions.renewed(session, asked)
 
 
 def _with_headers(send: Send, more: tuple[tuple[str, str], ...]) -> Send:

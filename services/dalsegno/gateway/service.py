@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import sys
+from urllib.parse import urlsplit
 
 from hypercorn.asyncio import serve
 
@@ -14,6 +15,9 @@ from dalsegno.gateway import connections
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.application import Application
 from dalsegno.gateway.calls import Calls
+from dalsegno.gateway.oidc import Oidc
+from dalsegno.gateway.seal import Seal
+from dalsegno.gateway.sessions import Sessions
 from dalsegno.gateway.settings import Settings
 from dalsegno.rpc.links import BadCredentials
 from dalsegno.rpc.options import Auth
@@ -40,8 +44,13 @@ class Gateway:
         self._calls = Calls()
         self._apis = Peers("api", settings.apis, tls=settings.tls.calls)
         host, _, _ = settings.listen.rpartition(":")
-        hosts = [each for each in (*settings.host_names, host.strip("[]")) if each]
-        self._application = Application(self._apis, self._calls, Access(hosts, settings.cors_origins))
+        public = urlsplit(settings.public_origin).hostname or ""
+        hosts = [each for each in (*settings.host_names, host.strip("[]"), public) if each]
+        access = Access(hosts, settings.cors_origins, settings.public_origin)
+        asks_tokens = settings.auth == Auth.TOKENS
+        sessions = Sessions(settings.seal or Seal(), settings.public_origin) if asks_tokens else None
+        self._oidc = Oidc(settings.oidc) if settings.oidc is not None else None
+        self._application = Application(self._apis, self._calls, access, sessions, self._oidc)
         self._stop = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
         self.port = 0
@@ -72,6 +81,8 @@ class Gateway:
             self._serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._serving
+        if self._oidc is not None:
+            self._oidc.close()
         await self._apis.stop()
 
     def _config(self) -> connections.Settings:

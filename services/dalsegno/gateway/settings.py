@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from dalsegno.access.issuers import fault_of_url
+from dalsegno.gateway.provider import Provider, read_secret
+from dalsegno.rpc.fetching import trust_of
 from dalsegno.rpc.links import BOTH_OPTIONS, Links
-from dalsegno.rpc.options import INSECURE, Auth, Options
+from dalsegno.rpc.options import INSECURE, Auth, Options, words_of
+
+if TYPE_CHECKING:
+    from dalsegno.gateway.seal import Seal
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,12 @@ class Settings:
     log_level: str = "info"
     auth: str = Auth.OPEN
     """Whether the apis ask its callers for tokens."""
+    public_origin: str = ""
+    """The origin under which browsers reach it, where that is not what they ask it by: behind a proxy."""
+    seal: Seal | None = None
+    """Of the cookies of sessions; None: one of its own."""
+    oidc: Provider | None = None
+    """Where people log in, beside tokens."""
     insecure: bool = False
     """Whether it may listen where other machines reach it, although it asks no client for a certificate."""
 
@@ -48,6 +62,69 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add("log-level", str, "debug, info, warning or error", "DALSEGNO_LOG_LEVEL")
     parser.add_auth("tokens: the apis ask callers for tokens, which it passes on; open: they do not")
     parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
+    parser.add(
+        "public-origin", str, "the origin under which browsers reach it behind a proxy: https://flows.example.com"
+    )
+    for name, told in _LOGIN_OPTIONS.items():
+        value = environment.get(f"DALSEGNO_GATEWAY_{name.replace('-', '_').upper()}", "")
+        parser.add_argument(f"--{name}", default=value, help=told)
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)
-    return Settings(**found)
+    try:
+        found["public_origin"] = _origin_of(found["public_origin"])
+        given = {name: found.pop(name.replace("-", "_")) for name in _LOGIN_OPTIONS}
+        if any(given.values()) and found["auth"] != Auth.TOKENS:
+            raise ValueError("logins need --auth tokens: without it the apis ask for no token")
+        return Settings(**found, seal=_seal_of(given["session-key-file"]), oidc=_provider_of(given))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+_LOGIN_OPTIONS = {
+    "session-key-file": "the file of the keys that seal sessions, the same for all gateways; empty: a key of its own",
+    "oidc-issuer": "the issuer (OpenID Connect) at which people log in, as its tokens name it (iss)",
+    "oidc-client-id": "the name that the issuer has for this gateway",
+    "oidc-client-secret-file": "the file of the secret for that; empty: the client is public",
+    "oidc-ca": "the file of the authorities by which the issuer is trusted, PEM; empty: those of the system",
+    "oidc-scopes": "what is asked for beside openid, separated by commas, such as groups,email",
+}
+
+
+def _seal_of(path: str) -> Seal | None:
+    """Return what seals with the keys of a file; None without one. Raises ValueError."""
+    if not path:
+        return None
+    from dalsegno.gateway.seal import Seal  # loads cryptography: not for a gateway without sessions
+
+    return Seal(path)
+
+
+def _provider_of(given: Mapping[str, str]) -> Provider | None:
+    """Return the issuer at which people log in; None if there is none. Raises ValueError."""
+    issuer, client_id = given["oidc-issuer"], given["oidc-client-id"]
+    if not issuer:
+        others = [name for name, value in given.items() if value and name.startswith("oidc-")]
+        if others:
+            raise ValueError(f"--{others[0]} needs --oidc-issuer: at which issuer people log in")
+        return None
+    if fault := fault_of_url(issuer):
+        raise ValueError(f"--oidc-issuer {issuer}: {fault}")
+    if not client_id:
+        raise ValueError("--oidc-issuer needs --oidc-client-id: the name that it has for this gateway")
+    if given["oidc-client-secret-file"]:
+        read_secret(given["oidc-client-secret-file"])
+    if given["oidc-ca"]:
+        trust_of(given["oidc-ca"])
+    scopes = words_of(given["oidc-scopes"])
+    return Provider(issuer, client_id, given["oidc-client-secret-file"], given["oidc-ca"], scopes)
+
+
+def _origin_of(text: str) -> str:
+    """Return an origin as browsers write it; empty for none. Raises ValueError."""
+    if not text:
+        return ""
+    parts = urlsplit(text)
+    is_whole = parts.scheme in ("http", "https") and parts.hostname and parts.username is None
+    if not is_whole or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"--public-origin {text}: it is no origin such as https://flows.example.com")
+    return f"{parts.scheme}://{parts.netloc.lower()}"

@@ -21,7 +21,8 @@ from dalsegno.access.files import stamp_of
 from dalsegno.access.issuers import BadIssuers, Issuer, Trusted, read_issuers
 from dalsegno.access.jwt_check import BadJwt, Shown, UnknownKey, check, choose_key, ends_at, look_at, name_of
 from dalsegno.access.jwt_keys import BadKeys, Key
-from dalsegno.rpc.key_source import NO_KEYS, KeySource, read_file, trust_of
+from dalsegno.rpc.fetching import CannotFetch, trust_of
+from dalsegno.rpc.key_source import NO_KEYS, KeySource, read_file
 from dalsegno.workflow.refusals import Refusal, Unauthenticated, Unavailable
 
 LOOK_S = 1.0
@@ -89,7 +90,7 @@ class JwtDirectory:
         try:
             shown = look_at(token)
             source = self._source_of(shown)
-            key = await _key_for(shown, source)
+            key = await key_for(shown, source)
             claims = check(token, shown, source.issuer, key)
         except BadJwt as error:
             raise Unauthenticated(f"the token (JWT) does not count: {error}; {HOW}") from None
@@ -160,12 +161,12 @@ def _read_all(path: str) -> Trusted:
                 trust_of(issuer.ca)
             else:
                 read_file(issuer)
-        except BadKeys as error:
+        except (BadKeys, CannotFetch) as error:
             raise BadIssuers(f"--issuers {path}: the keys of {issuer.name!r}: {error}") from None
     return trusted
 
 
-async def _key_for(shown: Shown, source: KeySource) -> Key:
+async def key_for(shown: Shown, source: KeySource) -> Key:
     """Return the key that checks a token; keys are read again if they have none of its name. Raises BadJwt, and
     Unavailable if they cannot be read."""
     try:

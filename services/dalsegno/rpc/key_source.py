@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import ssl
 from pathlib import Path
 
 from dalsegno.access.files import stamp_of
 from dalsegno.access.issuers import Issuer
 from dalsegno.access.jwt_keys import BadKeys, KeySet, read_keys
+from dalsegno.rpc.fetching import Bounds, CannotFetch, fetch
 from dalsegno.workflow.refusals import Unavailable
 
 REFRESH_S = 300.0
@@ -97,11 +97,11 @@ class KeySource:
     async def _read(self) -> None:
         try:
             if self.issuer.has_url:
-                content = await _fetch(self.issuer.keys, self.issuer.ca)
+                content = await fetch(self.issuer.keys, self.issuer.ca, Bounds(FETCH_S, KEYS_BYTES_MAX))
                 keys = await asyncio.to_thread(read_keys, content)
             else:
                 keys = await asyncio.to_thread(read_file, self.issuer)
-        except BadKeys as error:
+        except (BadKeys, CannotFetch) as error:
             self._note_fault(str(error))
         else:
             self._take(keys)
@@ -135,40 +135,3 @@ def read_file(issuer: Issuer) -> KeySet:
     if len(content) > KEYS_BYTES_MAX:
         raise BadKeys(f"{issuer.keys} has more than {KEYS_BYTES_MAX} bytes")
     return read_keys(content)
-
-
-def trust_of(ca: str) -> ssl.SSLContext:
-    """Return the context for the authorities in a file, or for those of the system. Raises BadKeys."""
-    try:
-        return ssl.create_default_context(cafile=ca or None)
-    except (OSError, ValueError) as error:
-        raise BadKeys(f"no certificate of an authority can be read in {ca}: {error}") from None
-
-
-async def _fetch(url: str, ca: str) -> bytes:
-    """Return what is at a URL, without following redirects. Raises BadKeys."""
-    import aiohttp  # it takes long to import, and keys may be in files
-
-    try:
-        context = await asyncio.to_thread(trust_of, ca)
-        is_away = url.startswith("https:")  # keys in plain text are on this machine: no proxy stands between
-        async with (
-            asyncio.timeout(FETCH_S),
-            aiohttp.ClientSession(trust_env=is_away, cookie_jar=aiohttp.DummyCookieJar()) as session,
-            session.get(url, allow_redirects=False, ssl=context, headers={"accept-encoding": "identity"}) as answer,
-        ):
-            if answer.status != 200:
-                away = ", and redirects are not followed" if 300 <= answer.status < 400 else ""
-                raise BadKeys(f"{url} answers HTTP {answer.status}{away}")
-            content = bytearray()
-            async for piece in answer.content.iter_any():
-                content += piece
-                if len(content) > KEYS_BYTES_MAX:
-                    raise BadKeys(f"{url} has more than {KEYS_BYTES_MAX} bytes")
-            return bytes(content)
-    except TimeoutError:
-        raise BadKeys(f"{url} has not answered within {FETCH_S:g} s") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        if isinstance(error, BadKeys):
-            raise
-        raise BadKeys(f"{url}: {error or type(error).__name__}") from None

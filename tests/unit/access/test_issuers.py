@@ -88,7 +88,7 @@ KEYS = "https://sso.example.com/certs"
         (SSO.entry(KEYS, audience=["a", ""]), "issuers[0].audience: names whom"),
         (SSO.entry(""), "issuers[0].keys: is the URL, or the path"),
         (SSO.entry("http://sso.example.com/certs"), "issuers[0].keys: is in plain text"),
-        (SSO.entry("file:///etc/keys.json"), "issuers[0].keys: is neither a path nor a URL"),
+        (SSO.entry("file:///etc/keys.json"), "issuers[0].keys: is no URL such as"),
         (SSO.entry("https://anna:secret@sso.example.com/certs"), "issuers[0].keys: has a user or a password"),
         (SSO.entry("keys.json", ca="ca.pem"), "issuers[0].ca: is for keys at a URL"),
         (SSO.entry(KEYS, algorithms=["none"]), "issuers[0].algorithms: 'none' is none of RS256"),

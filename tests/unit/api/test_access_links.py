@@ -92,7 +92,7 @@ async def _post(url: str, body: Any, token: str = "") -> tuple[int, Any]:
     return await asyncio.to_thread(send)
 
 
-async def _listens(port: int) -> None:
+async def listens(port: int) -> None:
     """Return once somebody listens there."""
     async with asyncio.timeout(20):
         while True:
@@ -117,7 +117,7 @@ async def served_over_http(system: Guarded) -> AsyncIterator[Post]:
         )
     )
     await gateway.start()
-    await _listens(gateway.port)
+    await listens(gateway.port)
     try:
         yield lambda path, body, token: _post(f"http://127.0.0.1:{gateway.port}{path}", body, token)
     finally:
