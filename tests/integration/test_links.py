@@ -16,6 +16,7 @@ import pytest_asyncio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.certificates import Issuer, Pair, serial_shown, speaks
 from tests.gateways import JSON, curl, gateway_of
+from tests.loads import RoundDone, SteadyLoad
 from tests.processes import CALL_S, Service, System, state_of
 from tests.tied import tied
 
@@ -179,18 +180,16 @@ async def test_the_gateway_asks_for_certificates_too(links: Links, issuer: Issue
     assert (await curl(at, "--cacert", str(links.folder / "ca.pem"))).status == 0
 
 
-class Load:
-    """Calls over all links, again and again: over a channel that is kept, over new ones, and through the gateway."""
+class Callers:
+    """Callers over all links: over a channel that is kept, over new ones, and through the gateway."""
 
     def __init__(self, links: Links, folder: Path) -> None:
         """`folder` has the certificate that curl shows."""
         self._links = links
         self.folder = folder
-        self._rounds = [0] * CALLERS
-        self._moved = asyncio.Condition()
-        self._tasks = [asyncio.create_task(self._keep_calling(each)) for each in range(CALLERS)]
 
-    async def _keep_calling(self, number: int) -> None:
+    async def keep_calling(self, round_done: RoundDone) -> None:
+        """Call for ever."""
         address, tls = self._links.system.api.address, self._links.tls
         start = execution_service_pb2.StartExecutionRequest(workflow="pair")
         look = execution_service_pb2.ListExecutionsRequest(page_size=1)
@@ -201,31 +200,7 @@ class Load:
                     stub = execution_service_pb2_grpc.ExecutionServiceStub(new)
                     await stub.ListExecutions(look, timeout=CALL_S)
                 assert (await call_gateway(self._links, "client", self.folder)).status == 200
-                async with self._moved:
-                    self._rounds[number] += 1
-                    self._moved.notify_all()
-
-    async def go_on(self) -> None:
-        """Return when all calls that are open now have ended well, and each caller has begun anew. Raises the error of
-        a call that fails."""
-        wanted = [each + 2 for each in self._rounds]
-
-        async def reached() -> None:
-            async with self._moved:
-                await self._moved.wait_for(lambda: all(map(int.__ge__, self._rounds, wanted)))
-
-        reaching = asyncio.create_task(reached())
-        await asyncio.wait([reaching, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in self._tasks:
-            if task.done():
-                task.result()
-        await reaching
-
-    async def stop(self) -> None:
-        """Call no more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+                await round_done()
 
 
 async def test_certificates_and_authorities_change_under_load(links: Links, issuer: Issuer, tmp_path: Path) -> None:
@@ -234,14 +209,15 @@ async def test_certificates_and_authorities_change_under_load(links: Links, issu
     new = Issuer(tmp_path / "new")
     services = (links.system.engine, links.system.api, links.gateway)
     before = [links.shown_by(each) for each in services]
-    load = Load(links, Path(issuer.ca).parent)
+    callers = Callers(links, Path(issuer.ca).parent)
+    load = SteadyLoad([callers.keep_calling] * CALLERS)
     try:
         await load.go_on()
         links.trust(issuer, new)
         await load.go_on()
         links.issue(new)
         new.issue("client")
-        load.folder = Path(new.ca).parent
+        callers.folder = Path(new.ca).parent
         await load.go_on()
         links.trust(new)
         await load.go_on()
