@@ -6,9 +6,9 @@ most of the time of a small machine (4.3 s of processor time for engine, executo
     process.wait(20)
 
 What is forked differs from `python -m dalsegno.engine` in nothing else: it has its own arguments, environment, folder
-and output, and ends like any program, but for one thing: it does not free each object then. It is killed when the
-template ends, and that ends with the program that has started it. Each program has one template, from its first start
-on.
+and output, and ends like any program, but for two things: it does not free each object then, and its evaluation
+processes are forked by a server of the tests (tests/pool_templates.py). It is killed when the template ends, and that
+ends with the program that has started it. Each program has one template, from its first start on.
 
 Run as a file, this is the template: it reads a request on each line, and writes which process it has forked, and how
 each has ended.
@@ -36,6 +36,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.pool_templates import start_server, use_server
 from tests.tied import tied
 
 from dalsegno.expressions.yaql import parse
@@ -139,6 +140,7 @@ class Template:
         self._process = subprocess.Popen(
             tied(sys.executable, "-P", __file__), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
+        self._pools = start_server(ROOT)
         self._is_up.set()
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -164,7 +166,7 @@ def main() -> None:
     """Be the template until its program has ended, or, in a process that was forked, run what is to run."""
     ending = Ending()
     atexit.register(ending.leave)  # the first one is called last
-    requests, answers = os.dup(0), os.dup(1)
+    requests, answers, owner = os.dup(0), os.dup(1), os.getppid()
     os.dup2(2, 1)
     for name in LOADED:
         with suppress(ImportError):
@@ -174,6 +176,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which ends its services in order
     program = serve(requests, answers)
     if program is not None:
+        if program["file"] in ("dalsegno.engine", "dalsegno.api"):
+            use_server(owner)
         with ending:
             run(program)
 

@@ -8,7 +8,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tests.canary import NAME, TEXT, Canary, singing
 from tests.hostile.exam import Case, Outcome, Tally, judge_here
 from tests.hostile.texts import cases
 from tests.hostile.values import SHORTER
+from tests.pool_templates import name_of
 from tests.processes import System, state_of
 
 from dalsegno.v1 import execution_pb2
@@ -168,7 +169,7 @@ async def _watched(system: System, report: Report) -> AsyncIterator[None]:
     async def look() -> None:
         while True:
             report.engine_mib = max(report.engine_mib, resident_mib(system.engine.pid))
-            report.pool_mib = max(report.pool_mib, sum(map(proportional_mib, descendants(system.engine.pid))))
+            report.pool_mib = max(report.pool_mib, sum(map(proportional_mib, pool_of(system.engine.pid))))
             await asyncio.sleep(LOOK_EVERY_S)
 
     looking = asyncio.create_task(look())
@@ -205,3 +206,13 @@ def descendants(pid: int) -> list[int]:
         return []
     children = [int(child) for words in told for child in words]
     return [*children, *(each for child in children for each in descendants(child))]
+
+
+def pool_of(engine: int) -> list[int]:
+    """The evaluation processes of an engine, and their template: its descendants, or those with their name."""
+    found = descendants(engine)
+    for file in Path("/proc").glob("[0-9]*/comm"):
+        with suppress(OSError):
+            if file.read_text().strip() == name_of(engine):
+                found.append(int(file.parent.name))
+    return found
