@@ -26,6 +26,7 @@ from tests.endpoints import REACHABLE
 from tests.ports import free_port
 from tests.template import Forked, Program, start_forked
 
+from dalsegno.access.bearer import TokenFile
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.credentials import ClientTls
 from dalsegno.store.inspection import check
@@ -171,10 +172,11 @@ class System:
         executor: Iterable[str] = (),
         api: Iterable[str] = (),
         tls: ClientTls | None = None,
+        token: TokenFile | None = None,
         with_executor: bool = True,
     ) -> None:
         """`database`: its URL, else a SQLite file in the folder; `engine`, `executor`, `api`: further options of
-        those; `tls`: how engine and api are called."""
+        those; `tls`: how engine and api are called; `token`: what the client shows to the api."""
         folder.mkdir(parents=True, exist_ok=True)
         self.database = database or f"sqlite:///{folder}/store.db"
         stored = ("--database", self.database)
@@ -184,7 +186,7 @@ class System:
         self.api = Service("api", folder, [*at, *stored, "--grace-s", "2", *api], tls)
         # In the order in which they are started.
         self.services = [self.engine, *([self.executor] if with_executor else []), self.api]
-        self.channel = open_channel(self.api.address, tls=tls)
+        self.channel = open_channel(self.api.address, tls=tls, token=token)
         self.workflows = workflow_service_pb2_grpc.WorkflowServiceStub(self.channel)
         self.executions = execution_service_pb2_grpc.ExecutionServiceStub(self.channel)
         self.actions = action_service_pb2_grpc.ActionServiceStub(self.channel)
