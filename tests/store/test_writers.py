@@ -199,6 +199,7 @@ _BACK_TO_0003 = (
     "DROP INDEX messages_kept",
     "ALTER TABLE messages DROP COLUMN keeper",
     "CREATE INDEX messages_due ON messages (due_s, id)",
+    "ALTER TABLE sessions DROP COLUMN principal",
     "DROP TABLE tokens",
     "DROP TABLE clock",
     "ALTER TABLE attempts DROP COLUMN deadline_s",

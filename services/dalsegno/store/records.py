@@ -450,6 +450,8 @@ class SessionRow:
     """When it first connected. 0: older sessions have no such time."""
     heard_s: float = 0.0
     """When it was last heard, at the last renewal of its lease."""
+    principal: str = ""
+    """The name of the caller that opened it. Empty: the engine asked for no token, or an older version stored it."""
 
 
 @dataclass(frozen=True, slots=True)

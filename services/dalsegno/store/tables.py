@@ -286,6 +286,7 @@ SESSIONS = Table(
     _text("actions", server_default="{}"),
     _time("connected_s", server_default="0"),
     _time("heard_s", server_default="0"),
+    _text("principal", server_default=""),
 )
 Index("sessions_by_executor", SESSIONS.c.executor_id)
 

@@ -245,6 +245,7 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
             "actions": json.dumps(dict(session.actions)),
             "connected_s": session.connected_s,
             "heard_s": session.heard_s,
+            "principal": session.principal,
         }
         self._upsert(SESSIONS, values)
 

@@ -38,9 +38,10 @@ class SessionRows:
         for session_id in self._saved.keys() & self._ended:
             self._saved[session_id] = replace(self._saved[session_id], ended=True)
 
-    def opened(self, executor_id: str) -> list[SessionRow]:
-        """Return the sessions of an executor that this batch has opened and not ended."""
-        return [row for row in self._saved.values() if row.executor_id == executor_id and not row.ended]
+    def opened(self, executor_id: str, session_id: str = "") -> list[SessionRow]:
+        """Return the sessions of an executor, and the one with this id, that this batch has opened and not ended."""
+        rows = [row for row in self._saved.values() if not row.ended]
+        return [row for row in rows if executor_id == row.executor_id or session_id == row.session_id]
 
     def has_opened(self, session_id: str) -> bool:
         """Return whether this batch has opened the session and not ended it."""

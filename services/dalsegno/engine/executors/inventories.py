@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.work import Work
-from dalsegno.engine.executors.sessions import Delivery, delivery_of, lose, still_counts
+from dalsegno.engine.executors.sessions import Delivery, delivery_of, handed_to, lose, still_counts
 from dalsegno.store.records import HeldAttempt
 
 _log = logging.getLogger(__name__)
@@ -17,7 +17,17 @@ _log = logging.getLogger(__name__)
 class TakeInventory(Work):
     """Loses what an engine that has ended handed out and the executor never received. The rest goes on with it."""
 
-    __slots__ = ("_done", "_engine_id", "_executor_id", "_held", "_in_flight", "_lost", "_session_id", "superseded")
+    __slots__ = (
+        "_done",
+        "_engine_id",
+        "_executor_id",
+        "_held",
+        "_in_flight",
+        "_lost",
+        "_own",
+        "_session_id",
+        "superseded",
+    )
 
     def __init__(
         self,
@@ -37,10 +47,13 @@ class TakeInventory(Work):
         self._done = done
         self._held: list[HeldAttempt] = []
         self._lost = 0
+        self._own: frozenset[Delivery] = frozenset()
+        """What the store does not say that its session has, and was handed to it before."""
 
     def needs(self, batch: Batch) -> Collection[str]:
         self._held = batch.transaction.held_attempts([self._session_id])
-        return {execution_id for execution_id, _, _ in self._unknown()}
+        self._own = handed_to(batch, self._unknown(), {self._session_id})
+        return {execution_id for execution_id, _, _ in self._own}
 
     def carry_out(self, batch: Batch) -> None:
         rows = batch.transaction.queries.engines()
@@ -51,7 +64,8 @@ class TakeInventory(Work):
         for held in lost:
             lose(batch, held, self._executor_id, received=False)
         self._lost = len(lost)
-        self.superseded = [each for each in sorted(self._unknown()) if not still_counts(batch, each)]
+        counting = {each for each in self._own if still_counts(batch, each)}
+        self.superseded = sorted(self._unknown() - counting)
 
     def done(self) -> None:
         facts = (self._executor_id, len(self._in_flight), self._engine_id, self._lost)

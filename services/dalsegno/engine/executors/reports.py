@@ -233,8 +233,9 @@ def ack_of(
     )
 
 
-def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
-    """Check a Hello that comes from this address. Raises InvalidRequest with everything that is wrong."""
+def read_greeting(hello: wire.Hello, peer: str = "", principal: str = "") -> Greeting:
+    """Check a Hello of this caller that comes from this address. Raises InvalidRequest with everything that is
+    wrong."""
     wrong = wrong_fields(hello, "hello")
     if not 1 <= len(hello.executor_id) <= NAME_CHARACTERS_MAX:
         wrong.append(Violation("hello.executor_id", f"must have 1 to {NAME_CHARACTERS_MAX} characters"))
@@ -273,6 +274,7 @@ def read_greeting(hello: wire.Hello, peer: str = "") -> Greeting:
         in_flight=in_flight,
         peer=peer,
         answers_inventory=hello.answers_inventory,
+        principal=principal,
     )
 
 

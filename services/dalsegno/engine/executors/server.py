@@ -9,10 +9,12 @@ from contextlib import suppress
 
 import grpc
 
+from dalsegno.access.callers import current
 from dalsegno.engine.batches.conductor import Conductor
 from dalsegno.engine.batches.handing_out import Receiver
 from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.work import DeliverEvent
+from dalsegno.engine.executors.delivered import DeliverReport
 from dalsegno.engine.executors.dispatcher import Dispatcher
 from dalsegno.engine.executors.inventories import TakeInventory
 from dalsegno.engine.executors.permissions import NOT_PERMITTED, Read, check_may_serve, find_not_permitted
@@ -142,11 +144,11 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
     async def _open(self, hello: wire.Hello, peer: str) -> tuple[ExecutorStream, wire.ConnectResponse]:
         if self._draining:
             raise Unavailable("the engine is stopping")
-        greeting = read_greeting(hello, peer)
+        greeting = read_greeting(hello, peer, current.get().name)
         if greeting.session_id in self._superseded:
             raise SupersededSession(f"a newer session of executor {greeting.executor_id!r} has taken this one's place")
         check_may_serve(greeting.descriptions)
-        self._replace(greeting.session_id)
+        self._replace(greeting.session_id, greeting.principal)
         answered: asyncio.Future[OpenSession] = asyncio.get_running_loop().create_future()
 
         def answer(work: OpenSession, error: BaseException | None) -> None:
@@ -169,6 +171,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             hello.credit,
             greeting.slots,
             peer,
+            greeting.principal,
             answers_inventory=greeting.answers_inventory,
             told_of=() if greeting.answers_inventory else opened.gone,
         )
@@ -203,15 +206,15 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
             )
             old.end(superseded_by(newer))
 
-    def _replace(self, session_id: str) -> None:
+    def _replace(self, session_id: str, principal: str) -> None:
         """End the older stream of a session that has said Hello on a new one, and refuse its return. Otherwise the two
-        would end each other for ever."""
+        would end each other for ever. A stream of another caller goes on: OpenSession refuses the new one."""
         old = self._streams.get(session_id)
-        if old is not None:
+        if old is not None and not (principal and old.principal and old.principal != principal):
             old.end(SupersededStream("a newer stream of this session has taken this one's place"))
 
     def _enter(self, stream: ExecutorStream) -> None:
-        self._replace(stream.session_id)
+        self._replace(stream.session_id, stream.principal)
         self._streams[stream.session_id] = stream
         self._dispatcher.add_stream(stream)
         self._conductor.nudge()
@@ -348,7 +351,7 @@ class Executors(executor_service_pb2_grpc.ExecutorServiceServicer):
         else:
             if event.outcome is not _RUNNING:
                 self._dispatcher.report(stream, execution_id, event.key)
-            self._conductor.put(DeliverEvent(execution_id, event, reply))
+            self._conductor.put(DeliverReport(execution_id, event, stream.session_id, stream.principal, reply))
         return size
 
     async def _beat(self, stream: ExecutorStream) -> None:

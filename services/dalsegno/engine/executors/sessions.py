@@ -7,7 +7,7 @@ A lease belongs to the session: one row, which every engine that hears the execu
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from dalsegno.store.descriptions import digest_of
 from dalsegno.store.records import DescriptionRow, HeldAttempt, SessionRow
 from dalsegno.workflow.events import DeliveryLost
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.refusals import SupersededSession
+from dalsegno.workflow.refusals import PermissionDenied, SupersededSession
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState
 
 Delivery = tuple[str, AttemptKey, int]
@@ -44,6 +44,8 @@ class Greeting:
     """The address of its origin, as gRPC writes it."""
     answers_inventory: bool = False
     """Whether it answers what it has of an engine that has ended. Otherwise its Hello tells that."""
+    principal: str = ""
+    """The name of the caller that says it; empty: the engine asks for no token."""
 
 
 class OpenSession(Work):
@@ -60,6 +62,7 @@ class OpenSession(Work):
         "_greeting",
         "_held",
         "_lease_s",
+        "_own",
         "ended",
         "gone",
         "session",
@@ -91,11 +94,14 @@ class OpenSession(Work):
             slots=greeting.slots,
             peer=greeting.peer,
             actions={name: digest_of(text) for name, text in greeting.descriptions.items()},
+            principal=greeting.principal,
         )
         self._greeting = greeting
         self._lease_s = lease_s
         self._answer = answer
         self._held: list[HeldAttempt] = []
+        self._own: frozenset[Delivery] = frozenset()
+        """Those deliveries of the Hello that were handed to this executor. The others do not count."""
         self._connected_s = 0.0
 
     def needs(self, batch: Batch) -> Collection[str]:
@@ -103,6 +109,7 @@ class OpenSession(Work):
         known = batch.transaction.sessions_of(greeting.executor_id)
         others = [row for row in known if row.session_id != greeting.session_id]
         before = batch.transaction.session(greeting.session_id)
+        check_principal(self.session, known if before is None or before.ended else [*known, before])
         self._connected_s = before.connected_s if before is not None else 0.0
         if before is not None and before.ended and others:
             raise superseded_by(others[-1])
@@ -110,7 +117,8 @@ class OpenSession(Work):
         self._held = batch.transaction.held_attempts([greeting.session_id, *self.ended])
         own = [held for held in self._held if held.session_id == greeting.session_id]
         self.gone = gone_engines(batch, own, self._engine).get(greeting.session_id, {})
-        return {delivery[0] for delivery in greeting.in_flight}
+        self._own = handed_to(batch, greeting.in_flight, {greeting.session_id, *self.ended})
+        return {delivery[0] for delivery in self._own}
 
     def carry_out(self, batch: Batch) -> None:
         greeting = self._greeting
@@ -126,14 +134,16 @@ class OpenSession(Work):
                 lose(batch, held, greeting.executor_id, received=False)
             else:
                 kept.append((held.execution_id, held.key))
-        self.superseded = [each for each in sorted(greeting.in_flight) if not still_counts(batch, each)]
+        counting = {each for each in self._own if still_counts(batch, each)}
+        self.superseded = sorted(greeting.in_flight - counting)
         self._describe(batch)
         row = replace(self.session, lease_until_s=batch.at_s + self._lease_s, heard_s=batch.at_s)
         batch.sessions.save(replace(row, connected_s=self._connected_s or batch.at_s))
 
     def _replace_opened(self, batch: Batch) -> None:
         """Also end the executor's sessions that this batch has opened before this one. Raises SupersededSession if such
-        a session has ended this one."""
+        a session has ended this one, and PermissionDenied if another caller has opened one."""
+        check_principal(self.session, batch.sessions.opened(self.session.executor_id, self.session.session_id))
         opened = [
             row for row in batch.sessions.opened(self.session.executor_id) if row.session_id != self.session.session_id
         ]
@@ -174,6 +184,38 @@ def superseded_by(newer: SessionRow) -> SupersededSession:
     return SupersededSession(
         f"a newer session of executor {newer.executor_id!r}, from {origin}, has taken this one's place"
     )
+
+
+def check_principal(session: SessionRow, known: Iterable[SessionRow]) -> None:
+    """Raise PermissionDenied if another caller has opened one of these sessions, which have not ended."""
+    for row in known:
+        if is_of_another(row, session.principal):
+            _log.warning(
+                "executor %s of %r is refused: %r has its session %s",
+                *(session.executor_id, session.principal, row.principal, row.session_id),
+            )
+            raise PermissionDenied(
+                f"executor {session.executor_id!r} or session {session.session_id} belongs to another caller than"
+                f" {session.principal!r} until that session has ended: take another executor id, or show a token of the"
+                " same name as before"
+            )
+
+
+def is_of_another(session: SessionRow, principal: str) -> bool:
+    """Return whether another caller has opened a session. One that was opened without a token is nobody's."""
+    return bool(principal and session.principal and session.principal != principal)
+
+
+def handed_to(batch: Batch, deliveries: Collection[Delivery], sessions: Collection[str]) -> frozenset[Delivery]:
+    """Return those of these deliveries whose attempts were last handed to one of these sessions.
+
+    An executor names what it has: so nothing of executions in which it has no part is claimed, loaded or told.
+    """
+    if not deliveries:
+        return frozenset()
+    rows = batch.transaction.queries.attempts_of({(execution_id, key) for execution_id, key, _ in deliveries})
+    places = {(row.execution_id, row.key) for row in rows if row.session_id in sessions}
+    return frozenset(each for each in deliveries if each[:2] in places)
 
 
 def gone_engines(batch: Batch, held: Collection[HeldAttempt], own: int) -> dict[str, dict[int, str]]:

@@ -41,17 +41,20 @@ class ExecutorStream:
         credit: int,
         slots: int,
         peer: str = "",
+        principal: str = "",
         *,
         answers_inventory: bool = False,
         told_of: Collection[int] = (),
     ) -> None:
-        """`told_of`: the numbers of the ended engines of which it is known what the executor has."""
+        """`principal`: the name of the caller; empty: the engine asks for no token. `told_of`: the numbers of the ended
+        engines of which it is known what the executor has."""
         self.answers_inventory = answers_inventory
         self.told_of = set(told_of)
         self.asked: dict[str, float] = {}
         """The ended engines, by id, of which the executor has not yet told what it has; and when it was asked, by the
         steady clock."""
         self.session_id = session_id
+        self.principal = principal
         self.executor_id = executor_id
         self.actions = actions
         self.labels = labels
