@@ -24,7 +24,7 @@ from pathlib import Path
 import aiohttp
 from tests.fuzz.inputs import ROUND, Input, draw_here, draw_wire, read_input
 from tests.fuzz.reading import AT_ONCE, READS, Reader, examine
-from tests.fuzz.sending import Sender
+from tests.fuzz.sending import WITHIN_S, Sender, TooSlow
 from tests.fuzz.stand import MEMORY_MIB, Stand, open_stand
 from tests.hostile.run import seed_of_the_day
 
@@ -58,6 +58,8 @@ class Report:
     """How many of them passed the first check."""
     answers: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    slow: list[str] = field(default_factory=list)
+    """What took too long among others and not alone: the machine was busy."""
     memory_mib: dict[str, int] = field(default_factory=dict)
     slowest_s: float = 0.0
     canary_s: float = 0.0
@@ -75,29 +77,9 @@ class Report:
         return (
             f"{self.sent.total():,} inputs of seed {self.seed} in {self.took_s:.0f} s; {self.share:.1%} passed the"
             f" first check: {', '.join(kinds)}\nthe slowest call took {self.slowest_s:.2f} s, the slowest canary"
-            f" {self.canary_s:.2f} s; most memory in MiB: {memory}\nanswers: {codes}\n{len(self.faults)} faults"
+            f" {self.canary_s:.2f} s; most memory in MiB: {memory}\nanswers: {codes}\n{len(self.slow)} took over"
+            f" {WITHIN_S:g} s among others and not alone; {len(self.faults)} faults"
         )
-
-
-class Stalls:
-    """Notes when this process stood still, as on a machine that is busy with other work: what took long then says
-    nothing about a service."""
-
-    LOOK_S = 0.1
-    LONG_S = 1.0
-
-    def __init__(self) -> None:
-        self.last_s = 0.0
-
-    async def watch(self) -> None:
-        """Look for ever."""
-        before_s = time.monotonic()
-        while True:
-            await asyncio.sleep(self.LOOK_S)
-            now_s = time.monotonic()
-            if now_s - before_s > self.LONG_S:
-                self.last_s = now_s
-            before_s = now_s
 
 
 class WireRun:
@@ -109,11 +91,9 @@ class WireRun:
         self._stand = stand
         self._report = report
         self._length = length
-        self._stalls = Stalls()
 
     async def run(self, ends_s: float) -> None:
         """Send until there were enough."""
-        watching = asyncio.create_task(self._stalls.watch())
         connector = aiohttp.TCPConnector(limit=AT_A_TIME)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as client:
             sender = Sender(self._stand, client)
@@ -126,36 +106,52 @@ class WireRun:
                 number += CHUNK
             self._report.answers += sender.answers
             self._report.slowest_s = sender.slowest_s
-        watching.cancel()
 
     async def _send_again(self, sender: Sender) -> None:
         """Send one after the other what was found before."""
         for index, sent in enumerate(self._again):
             if index == 0:
                 await self._stand.set_up(0)
-            wrong = await sender.send(sent, f"again{index}")
+            try:
+                wrong = await sender.send(sent, f"again{index}")
+            except TooSlow as slow:
+                wrong = str(slow)
             told = "\n".join(filter(None, (wrong, *self._stand.faults())))
             if told:
                 self._report.faults.append(_told(f"found before, {index}", sent, told))
 
     async def _send_chunk(self, sender: Sender, first: int) -> None:
         room, tokens = asyncio.Semaphore(AT_A_TIME), tuple(self._stand.tokens)
+        slow: list[tuple[str, Input]] = []
 
         async def send(number: int) -> None:
             async with room:
                 sent = draw_wire(self._report.seed, number, tokens)
                 self._report.sent[sent.kind] += sent.count
                 self._report.passing[sent.kind] += sent.passing
-                began_s = time.monotonic()
-                wrong = await sender.send(sent, f"w{number}")
-                if wrong and self._stalls.last_s > began_s:
+                try:
                     wrong = await sender.send(sent, f"w{number}")
+                except TooSlow:
+                    slow.append((f"w{number}", sent))
+                    return
                 if wrong:
                     self._report.faults.append(_told(f"w{number}", sent, wrong))
 
         await asyncio.gather(*(send(number) for number in range(first, first + CHUNK)))
+        for name, sent in slow:
+            await self._send_alone(sender, name, sent)
         self._report.faults += [f"after w{first} to w{first + CHUNK}: {each}" for each in self._stand.faults()]
         await self._hear(first)
+
+    async def _send_alone(self, sender: Sender, name: str, sent: Input) -> None:
+        """Send again, alone, what took too long: on a machine that is busy with other work that says little."""
+        self._report.slow.append(name)
+        try:
+            wrong = await sender.send(sent, name)
+        except TooSlow as slow:
+            wrong = f"{slow}, twice"
+        if wrong:
+            self._report.faults.append(_told(name, sent, wrong))
 
     async def _hear(self, first: int) -> None:
         try:
@@ -210,7 +206,7 @@ async def _examine(report: Report, seed: int, length: Length, ends_s: float, cov
             for kind, (count, passing) in told.kinds.items():
                 report.sent[kind] += count
                 report.passing[kind] += passing
-            for wrong, why in told.faults:
+            for wrong, why in told.faults:  # with processor times, not those of a clock
                 report.faults.append(_told(f"h{wrong}", draw_here(seed, wrong), why))
             report.memory_mib["reading"] = told.memory_mib
             number = told.next
@@ -224,7 +220,10 @@ async def send_again(folder: Path, sent: Input, round_number: int = 0) -> str:
     """Send one input to services of its own. Return what is wrong."""
     async with open_stand(folder) as stand, aiohttp.ClientSession(auto_decompress=False) as client:
         await stand.set_up(round_number)
-        wrong = await Sender(stand, client).send(sent, "again")
+        try:
+            wrong = await Sender(stand, client).send(sent, "again")
+        except TooSlow as slow:
+            wrong = str(slow)
         return "\n".join(filter(None, (wrong, *stand.faults())))
 
 

@@ -31,6 +31,13 @@ _TRACEBACK = re.compile(rb'Traceback \(most recent call last\)|File "[^"]*\.py",
 _HTTP_FAULTS = re.compile(rb'"code": ?"(internal|unknown|data_loss)"|grpc-status: ?(2|13|15)\b')
 
 
+NO_ANSWER = f"no answer within {WITHIN_S:g} s"
+
+
+class TooSlow(Exception):
+    """A call has taken too long."""
+
+
 class Sender:
     """Sends inputs to a stand, several at a time."""
 
@@ -43,15 +50,18 @@ class Sender:
         self.slowest_s = 0.0
 
     async def send(self, sent: Input, name: str) -> str:
-        """Send one; return what is wrong with what came of it, empty if nothing is. `name`: what logs call it."""
+        """Send one; return what is wrong with what came of it, empty if nothing is. `name`: what logs call it.
+
+        Raises TooSlow.
+        """
         began_s = time.monotonic()
         answer = await _SENT[sent.kind](self, sent, name)
         took_s = time.monotonic() - began_s
         self.slowest_s = max(self.slowest_s, took_s)
         self.answers[f"{sent.kind} {answer[0]}"] += 1
-        if answer[1]:
-            return answer[1]
-        return f"it took {took_s:.1f} s" if took_s > WITHIN_S else ""
+        if took_s > WITHIN_S:
+            raise TooSlow(f"it took {took_s:.1f} s")
+        return answer[1]
 
     async def rpc(self, sent: Input, name: str) -> tuple[str, str]:
         """Call a method of an api or an engine. Return the code, and what is wrong."""
@@ -92,7 +102,9 @@ class Sender:
                 ) as reply:
                     body = await reply.read()
         except TimeoutError:
-            return ("cancelled", "") if waits else ("hang", f"no answer within {WITHIN_S:g} s")
+            if not waits:
+                raise TooSlow(NO_ANSWER) from None
+            return "cancelled", ""
         return str(reply.status), _wrong_http(reply.status, body)
 
 
@@ -129,7 +141,7 @@ async def _read_all(call: Any) -> None:
                     raise AssertionError(f"an outcome was refused for a fault: {message!r}")
     except TimeoutError:
         call.cancel()
-        raise AssertionError(f"the stream has not ended within {WITHIN_S:g} s") from None
+        raise TooSlow("the stream has not ended") from None
 
 
 async def _judge(call: Awaitable[Any], method: MethodDescriptor | None) -> tuple[str, str]:
@@ -145,7 +157,7 @@ async def _judge(call: Awaitable[Any], method: MethodDescriptor | None) -> tuple
         if code in FAULTS or _TRACEBACK.search(shown):
             return code, f"a client is told of a fault: {shown.decode()[:2_000]}"
         if code == "DEADLINE_EXCEEDED" and (method is None or method.name not in _SILENT):
-            return code, f"no answer within {WITHIN_S:g} s"
+            raise TooSlow(NO_ANSWER) from None
         if code == "UNIMPLEMENTED":
             return code, told
         return code, ""

@@ -17,12 +17,10 @@ from tests.fuzz.material import execution_ids
 from tests.gateways import gateway_of
 from tests.hostile.engine import descendants, resident_mib
 from tests.processes import CALL_S, Service, System
+from tests.tokens import store_token, write_token
 
-from dalsegno.access.bearer import TokenFile, hash_of, id_of, new_token
-from dalsegno.access.grants import Grant, write_grants
+from dalsegno.access.bearer import TokenFile
 from dalsegno.rpc.channel import open_channel
-from dalsegno.store.sql import SqlStore
-from dalsegno.store.token_rows import TokenRow
 from dalsegno.v1 import (
     action_service_pb2,
     environment_service_pb2,
@@ -33,6 +31,7 @@ from dalsegno.v1 import (
 MEMORY_MIB = 700
 """No service has more resident memory than this: the cache of an engine is 256 MiB, roughly."""
 ASKED = ("--auth", "tokens", "--log-level", "warning")
+ROLES = ("admin", "service", "executor")
 COVERED = Path(__file__).with_name("covered.py")
 CANARY = """
 version: '2.0'
@@ -138,17 +137,8 @@ def _is_fault(line: str) -> bool:
 def make_tokens(folder: Path, database: str) -> None:
     """Store a token for each role that calls, and write it into a file."""
     folder.mkdir(parents=True, exist_ok=True)
-    store = SqlStore(database)
-    store.upgrade()
-    for role in ("admin", "service", "executor"):
-        token = new_token()
-        (folder / f"{role}.token").write_text(token)
-        sha256 = hash_of(token)
-        grants = write_grants([Grant.parse(role)])
-        row = TokenRow(id_of(sha256), sha256.hex(), role, grants, time.time(), None, None, "fuzz", "")
-        with store.write() as transaction:
-            transaction.add_token(row)
-    store.close()
+    for role in ROLES:
+        write_token(folder / f"{role}.token", store_token(database, role, role))
 
 
 @asynccontextmanager
@@ -156,7 +146,7 @@ async def open_stand(folder: Path, *, with_coverage: bool = False) -> AsyncItera
     """Provide a running stand; in the end every journal must equal the rows."""
     database = f"sqlite:///{folder}/store.db"
     make_tokens(folder, database)
-    files = {name: str(folder / f"{name}.token") for name in ("admin", "service", "executor")}
+    files = {name: str(folder / f"{name}.token") for name in ROLES}
     system = System(
         folder,
         database=database,
