@@ -27,10 +27,6 @@ version: '2.0'
 asks:
   tasks:
     ask: {action: std.async_noop}
-takes:
-  input: [text]
-  tasks:
-    ask: {action: std.async_noop}
 """
 
 
@@ -136,22 +132,6 @@ async def test_a_bomb_of_small_bombs_is_no_gzip(gateway: Service) -> None:
 def sockets(gateway: Service) -> int:
     """The number of sockets that the gateway has open."""
     return sum(os.readlink(each).startswith("socket:") for each in Path(f"/proc/{gateway.pid}/fd").iterdir())
-
-
-async def test_a_caller_that_leaves_while_it_is_answered_is_no_fault(system: System, gateway: Service) -> None:
-    """Who asks for much, reads nothing and closes its connection is no fault of the gateway, and ends nothing else."""
-    execution_id = await system.begin("takes", {"text": "x" * 3_500_000})
-    body = json.dumps({"executionId": execution_id}).encode()
-    head = f"POST {PACKAGE}ExecutionService/GetExecution HTTP/1.1\r\nhost: localhost\r\n"
-    for _ in range(10):
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1_000)
-        writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
-        await reader.readline()  # the answer has begun
-        writer.transport.abort()
-    assert await is_prompt(gateway)
-    await until(lambda: sockets(gateway) <= 3, 10.0)
-    assert [line for line in gateway.log.read_text().splitlines() if '"level":"error"' in line] == []
-    await system.cancel(execution_id)
 
 
 async def test_connections_that_clients_close_leave_nothing(system: System, gateway: Service) -> None:

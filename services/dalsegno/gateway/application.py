@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from connectrpc.code import Code
+from connectrpc.errors import ConnectError
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.server import ConnectASGIApplication
 
@@ -48,6 +49,15 @@ class Rpc(ConnectASGIApplication[Forwarder]):
             compressions=[Gzip()],
             codecs=CODECS,
         )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request. The library raises what it cannot tell: that its caller left, or that the time was over,
+        while the answer was written. That is no fault."""
+        try:
+            await super().__call__(scope, receive, send)
+        except ConnectError as error:
+            if error.code not in (Code.CANCELED, Code.DEADLINE_EXCEEDED):
+                raise
 
     @property
     def path(self) -> str:
