@@ -5,8 +5,11 @@ async with openid_issuer() as issuer: issuer.authorize(address) gives the addres
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import hashlib
+import json
 import secrets
 import ssl
 from collections.abc import AsyncIterator
@@ -132,10 +135,25 @@ class Browser:
         """Call a method of the api."""
         return await self.post(f"/dalsegno.v1.{method}", message, **headers)
 
+    async def watch(self, execution_id: str) -> AsyncIterator[str]:
+        """Watch an execution; each message, and in the end the one that says why it has ended."""
+        message = json.dumps({"executionId": execution_id}).encode()
+        async with self._http.post(
+            f"{self.url}/dalsegno.v1.ExecutionService/WatchExecution",
+            data=b"\0" + len(message).to_bytes(4, "big") + message,
+            headers={"content-type": "application/connect+json", "origin": self.url, "cookie": self._shown()},
+        ) as answer:
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                while head := await answer.content.readexactly(5):
+                    yield (await answer.content.readexactly(int.from_bytes(head[1:], "big"))).decode()
+
+    def _shown(self) -> str:
+        return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+
     async def _send(self, method: str, path: str, body: Any, headers: dict[str, str], form: Any = None) -> Page:
         shown = {name.replace("_", "-"): value for name, value in headers.items() if value}
         if self.cookies:
-            shown["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+            shown["cookie"] = self._shown()
         address = path if path.startswith("http") else self.url + path
         how: dict[str, Any] = {"json": body} if form is None and method == "POST" else {"data": form}
         async with self._http.request(method, address, headers=shown, allow_redirects=False, **how) as answer:

@@ -181,18 +181,15 @@ class Oidc:
     async def _known(self) -> tuple[_Document, KeySource]:
         """Return what the issuer publishes of itself, and its keys. Raises LoginFailed."""
         async with self._reading:
-            now_s = time.monotonic()
-            if self._document is None or now_s >= self._read_s + DOCUMENT_S:
-                if now_s < self._failed_s + AGAIN_S and self._document is None:
-                    raise LoginFailed(f"{self.name} could not be asked a moment ago: try again")
+            if time.monotonic() >= max(self._read_s + DOCUMENT_S, self._failed_s + AGAIN_S):
                 try:
                     self._take(await self._read())
                 except (ValueError, RecursionError) as error:
                     self._failed_s = time.monotonic()
                     if self._document is None:
                         raise LoginFailed(f"{self.name} cannot be asked: {error}") from None
-            assert self._document is not None
-            assert self._keys is not None
+            if self._document is None or self._keys is None:
+                raise LoginFailed(f"{self.name} could not be asked a moment ago: try again")
             self._keys.look()
             return self._document, self._keys
 

@@ -67,7 +67,7 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     )
     for name, told in _LOGIN_OPTIONS.items():
         value = environment.get(f"DALSEGNO_GATEWAY_{name.replace('-', '_').upper()}", "")
-        parser.add_argument(f"--{name}", default=value, help=told)
+        parser.add_argument(f"--{name}", default=value, help=told, metavar=_METAVARS.get(name, "FILE"))
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)
     try:
@@ -88,6 +88,8 @@ _LOGIN_OPTIONS = {
     "oidc-ca": "the file of the authorities by which the issuer is trusted, PEM; empty: those of the system",
     "oidc-scopes": "what is asked for beside openid, separated by commas, such as groups,email",
 }
+
+_METAVARS = {"oidc-issuer": "URL", "oidc-client-id": "ID", "oidc-scopes": "NAMES"}
 
 
 def _seal_of(path: str) -> Seal | None:

@@ -9,11 +9,12 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from grpc_health.v1 import health_pb2
-from tests.permissions import written_rows
+from tests.permissions import PAGE, written_rows
 
 from dalsegno.access.grants import Role
 from dalsegno.access.permissions import RULES, Scope
 from dalsegno.gateway.forwarding import PUBLIC
+from dalsegno.gateway.login import PATHS
 from dalsegno.rpc.guard import Guard
 from dalsegno.v1 import engine_service_pb2, executor_service_pb2
 from dalsegno.workflow.refusals import PermissionDenied
@@ -65,6 +66,12 @@ def test_the_table_is_what_reviewers_read() -> None:
         for method, rule in RULES.items()
     }
     assert {(row.service, row.method): (row.role, row.scope) for row in written_rows()} == of_services
+
+
+def test_reviewers_read_of_every_path_of_the_gateway() -> None:
+    """The page names the paths of the gateway that are no methods and no webhooks: what they need is nothing."""
+    (line,) = [line for line in PAGE.read_text().splitlines() if line.startswith("- *over HTTP*")]
+    assert all(f"`{path}`" in line for path in (*PATHS, "/healthz", "/openapi.json"))
 
 
 def test_the_table_has_every_method_and_no_other() -> None:

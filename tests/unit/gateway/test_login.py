@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -90,16 +91,22 @@ async def test_what_is_no_token_begins_no_session(site: Site) -> None:
 
 
 async def test_a_session_ends_with_its_token(site: Site) -> None:
-    """Within 5 s of the revocation its cookie is worth nothing, though it is as it was."""
+    """Within 5 s of the revocation its cookie is worth nothing, though it is as it was, and what it watches ends."""
     token = add_token(site.system.store, "anna", "viewer")
     async with site.gateway() as browser:
         await browser.post("/login", {"token": token})
         assert (await browser.call(GET, _about(site))).status == 200
+        watching = browser.watch(site.execution_id)
+        assert "error" not in json.loads(await anext(watching))
         with site.system.store.write() as transaction:
             transaction.revoke_token(id_of(hash_of(token)), time.time())
         began_s = time.monotonic()
-        while (page := await browser.call(GET, _about(site))).status == 200:
-            assert time.monotonic() - began_s < 5
+        async with asyncio.timeout(10):
+            *_, last = [message async for message in watching]
+        assert time.monotonic() - began_s < 5
+        told = json.loads(last)["error"]
+        assert (told["code"], "was revoked" in told["message"]) == ("unauthenticated", True)
+        page = await browser.call(GET, _about(site))
         assert (page.status, "the token was revoked" in page.text) == (401, True)
 
 
@@ -192,6 +199,9 @@ async def test_over_tls_the_cookie_needs_tls(site: Site, tmp_path: Path) -> None
         origin = "http://flows.example.com"
         page = await browser.post("/login", {"token": token}, host="flows.example.com", origin=origin)
         assert (page.status, "sessions need https" in page.text, page.cookies) == (403, True, {})
+        await browser.post("/login", {"token": token})
+        page = await browser.call(GET, _about(site), host="flows.example.com", origin=origin)
+        assert (page.status, "sessions need https" in page.text) == (403, True)
 
 
 async def test_where_no_tokens_are_asked_for_nobody_logs_in(site: Site) -> None:
