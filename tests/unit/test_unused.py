@@ -41,7 +41,7 @@ FROM_OUTSIDE = [
     *("tls_ca", "tls_certificate", "tls_key", "tls_server_name"),  # options and settings of commands, by name
     *("read_pickled", "load_pickled"),  # evaluation processes, by name
     *("users", "kwarg_op"),  # parameters of actions that have no effect here
-    *("__call__", "deterministic"),  # of protocols
+    "deterministic",  # of a protocol
     "__getattr__",  # of modules
     "articles",  # of a result in an example
     "JSON",  # chosen on the command line
