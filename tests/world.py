@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from dalsegno.definitions.document import MemberKind, read
+from dalsegno.secrets.cipher import StoreCiphers
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange, ExecutionCreated
 from dalsegno.workflow.checkpoints import forking
@@ -35,11 +36,15 @@ from dalsegno.workflow.outside import FoundWorkflow, Given, PausedBelow
 from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import NotFound, Refusal
 from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.secrets import Cipher
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
 from dalsegno.workflow.value import NULL, Value, moment
 
 ABSENT: Final[object] = object()
 """Stands for a result that is not given, where null is a result."""
+
+CIPHERS = StoreCiphers(bytes(32))
+"""The secrets of all worlds have the same key."""
 
 
 @dataclass(frozen=True)
@@ -571,6 +576,9 @@ class Outside:
         self.heard_s = world.heard_s
         self.changes = world.changes
         self.discarded_below = world.discarded_below
+
+    def cipher(self, namespace: str) -> Cipher:
+        return CIPHERS.of(namespace)
 
     def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
         return self._world.executions_(namespace, criteria)

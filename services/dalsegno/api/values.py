@@ -12,6 +12,7 @@ from dalsegno.rpc import convert
 from dalsegno.store.store import Queries
 from dalsegno.v1 import execution_service_pb2 as wire
 from dalsegno.workflow.refusals import NotFound
+from dalsegno.workflow.secrets import mask
 
 PIECE_BYTES = 1024 * 1024
 """The maximum number of bytes of a value in one message."""
@@ -34,7 +35,7 @@ async def stream(reads: Reads, request: Request) -> AsyncIterator[wire.ReadValue
     """Yield the value in pieces from one snapshot. Raises InvalidRequest and NotFound."""
     resource = _checked(request)
     text = await reads.run(lambda queries: resource.read(queries, request, request.field))
-    written = (text or "").encode()
+    written = mask(text or "").encode()
     for piece in pieces(written):
         yield wire.ReadValueResponse(piece=piece, size_bytes=len(written))
 

@@ -16,6 +16,7 @@ from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.options import warning_of
 from dalsegno.rpc.process import collect_garbage_rarely, stop_event
 from dalsegno.rpc.server import CannotListen
+from dalsegno.secrets.keys import UnfitKeys
 from dalsegno.store.opening import open_store
 from dalsegno.store.store import Store, StoreLocked, StoreOutdated, StoreUnreachable
 
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not store.upgrade():
             _log.info("the tables of the store are of a later version, which this one can use")
         return asyncio.run(_serve(settings, store))
-    except (StoreLocked, StoreOutdated, StoreUnreachable, CannotListen, OSError) as error:
+    except (StoreLocked, StoreOutdated, StoreUnreachable, CannotListen, UnfitKeys, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     finally:

@@ -25,6 +25,7 @@ from dalsegno.outgoing.connecting import http_session, http_timeout
 from dalsegno.outgoing.reach import Reach
 from dalsegno.store.records import NewMessage
 from dalsegno.workflow.events import NoticeDue
+from dalsegno.workflow.secrets import mask
 from dalsegno.workflow.value import byte_length
 
 if TYPE_CHECKING:  # slow to import, and many engines never post anything
@@ -172,7 +173,7 @@ class Notifier:
         headers = own | {name.lower(): value for name, value in notice.headers.items()}
         try:
             session = self._open_session()
-            body = notice.payload.text.encode()
+            body = mask(notice.payload.text).encode()
             async with session.post(
                 notice.url, data=body, headers=headers, allow_redirects=False, timeout=http_timeout(POST_S)
             ) as response:

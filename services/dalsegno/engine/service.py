@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -44,7 +44,9 @@ from dalsegno.rpc.memory import give_back_now_and_then
 from dalsegno.rpc.options import Auth
 from dalsegno.rpc.server import Server
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY
-from dalsegno.store.store import Queries, Store, StoreUnreachable
+from dalsegno.secrets import keys
+from dalsegno.secrets.cipher import NO_CIPHERS, Ciphers, StoreCiphers
+from dalsegno.store.store import Queries, Store, StoreUnreachable, Transaction
 from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
 from dalsegno.workflow.refusals import Unavailable
 
@@ -71,6 +73,17 @@ SERVICES = ("dalsegno.v1.EngineService", "dalsegno.v1.ExecutorService")
 _log = logging.getLogger(__name__)
 
 
+def _open_ciphers(transaction: Transaction, own: Sequence[bytes]) -> Ciphers:
+    """Return the ciphers of the store; the first engine with a key makes the key of the store. `own`: the keys of the
+    operator, the newest first. Raises UnfitKeys if the store has a key that none of these decrypts."""
+    if own:
+        wrapped = transaction.settle(keys.STORE_KEY, keys.wrap(own[0], keys.new_key()))
+        return StoreCiphers(keys.unwrap(own, wrapped))
+    if transaction.queries.setting(keys.STORE_KEY) is not None:
+        raise keys.UnfitKeys("this store has secrets: start the engine with their key, by --secret-keys FILE")
+    return NO_CIPHERS
+
+
 class Engine:
     """Runs on one event loop. The caller opens the store, upgrades it, and closes it afterwards."""
 
@@ -88,6 +101,7 @@ class Engine:
         died_in = self._step_note.read()
         with store.write() as transaction:
             callbacks = Callbacks(transaction.settle(TASK_TOKEN_KEY, new_key()), settings.public_url)
+            ciphers = _open_ciphers(transaction, settings.secret_keys)
             deaths = count_death(transaction, died_in) if died_in is not None else 0
         self._step_note.clear()
         if died_in is not None and deaths:
@@ -96,9 +110,9 @@ class Engine:
                 *(died_in.execution_id, died_in.event, deaths),
             )
         workflows = CompiledWorkflows(Compiling(POOL))
-        lookups = Lookups(workflows, builtin_descriptions(), lasting=is_only_engine)
+        lookups = Lookups(workflows, builtin_descriptions(), ciphers, lasting=is_only_engine)
         cache = ExecutionCache(settings.cache_mb * 1024 * 1024, workflows)
-        self._dispatcher = Dispatcher(callbacks, self.number)
+        self._dispatcher = Dispatcher(callbacks, self.number, ciphers)
         self.conductor = Conductor(
             *(store, self._clock, cache, lookups, self._dispatcher),
             step_note=self._step_note,

@@ -47,6 +47,8 @@ class Settings:
     """The names in certificates of services of ours, which may act for others."""
     issuers: IssuerFile | None = None
     """Whose tokens count beside ours."""
+    secret_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    """The keys of secrets, the newest first; none: there are no secrets."""
     insecure: bool = False
     """Whether it may listen on addresses that other machines reach, though it asks no client for a certificate."""
 
@@ -74,11 +76,13 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
     parser.add_auth(AUTH)
     parser.add_list("service-names", SERVICE_NAMES)
     parser.add_issuers()
+    parser.add_secret_keys()
     parser.add_flag("insecure", INSECURE, "DALSEGNO_INSECURE")
     found = vars(parser.parse_args(arguments))
     found["tls"] = parser.take_tls(found, listens=True)
     parser.check_service_names(found)
     found["issuers"] = parser.take_issuers(found)
+    found["secret_keys"] = parser.take_secret_keys(found)
     try:
         found["public_url"] = checked_address(found["public_url"])
     except ValueError as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from dalsegno.expressions import secrecy
 from dalsegno.expressions.budget import Budget, NeedsPool
 from dalsegno.expressions.evaluation import ELSEWHERE, Source, explain, follow, shorten
 from dalsegno.expressions.jinja import compile_jinja_expression, compile_jinja_text
@@ -22,6 +23,7 @@ from dalsegno.expressions.values import check_nesting, finish_key, show
 from dalsegno.expressions.yaql.evaluate import compile_yaql
 from dalsegno.expressions.yaql.parse import SyntaxProblem
 from dalsegno.workflow.scope import Constant, EvaluationError, Scope, Suspended, Template
+from dalsegno.workflow.secrets import SecretFound, is_secret
 
 Path = tuple[str | int, ...]
 """The place of a value in its document: keys and indexes from the root."""
@@ -51,7 +53,13 @@ class Expression:
         self.place = place
 
     def evaluate(self, scope: Scope) -> object:
-        return self.expression.evaluate(scope, self.place)
+        cipher = scope.secrets
+        if cipher is None:
+            try:
+                return self.expression.evaluate(scope, self.place)
+            except SecretFound as found:
+                cipher = found.cipher
+        return secrecy.evaluate(self.expression, scope, self.place, cipher)
 
 
 class Member(Expression):
@@ -60,7 +68,7 @@ class Member(Expression):
     __slots__ = ()
 
     def evaluate(self, scope: Scope) -> object:
-        found = self.expression.evaluate(scope, self.place)
+        found = super().evaluate(scope)
         if type(found) is dict or type(found) is list:
             try:
                 scope.spend(check_nesting(found))
@@ -166,10 +174,17 @@ class KeyedTemplate:
         is_suspended = False
         for key, value in self.items:
             try:
-                found[finish_key(key.evaluate(scope), Budget())] = value.evaluate(scope)
+                found[finish_key(_plain(key.evaluate(scope)), Budget())] = value.evaluate(scope)
             except Suspended:
                 is_suspended = True
         return _unless(is_suspended, found)
+
+
+def _plain(key: object) -> object:
+    """Return the key. Raises EvaluationError for a secret, which would be shown as the name of its value."""
+    if is_secret(key):
+        raise EvaluationError("a secret cannot be the key of a dict")
+    return key
 
 
 Found = TypeVar("Found")

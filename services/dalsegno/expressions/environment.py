@@ -6,16 +6,25 @@ from collections.abc import Mapping
 
 from dalsegno.expressions.compile import ExpressionProblem, compile_template
 from dalsegno.workflow.scope import EVENT_STEPS, Constant, EvaluationError
+from dalsegno.workflow.secrets import Cipher
 
 
 class EnvironmentScope:
     """The scope of an environment: it has only the given environment."""
 
-    def __init__(self, environment: Mapping[str, object], at_s: float, seed: str) -> None:
+    def __init__(
+        self, environment: Mapping[str, object], at_s: float, seed: str, secrets: Cipher | None = None
+    ) -> None:
+        """`secrets`: what decrypts the secrets in it; None: there are none."""
+        self.secrets = secrets
         self._environment = dict(environment)
         self.at_s = at_s
         self.seed = seed
         self.steps_left = EVENT_STEPS
+
+    def lasting(self) -> EnvironmentScope:
+        """Return this scope: nothing alters it."""
+        return self
 
     def spend(self, steps: int, *, is_moved: bool = False) -> None:
         """Return the budget of all expressions of an environment: that of an event."""
@@ -76,14 +85,17 @@ class EnvironmentScope:
         return None
 
 
-def evaluate_environment(environment: Mapping[str, object], at_s: float, seed: str) -> dict[str, object]:
-    """Return the environment with its expressions evaluated, once, against itself as given. Raises EvaluationError."""
+def evaluate_environment(
+    environment: Mapping[str, object], at_s: float, seed: str, secrets: Cipher | None = None
+) -> dict[str, object]:
+    """Return the environment with its expressions evaluated, once, against itself as given. `secrets`: what decrypts
+    the secrets in it; None: there are none. Raises EvaluationError."""
     problems: list[ExpressionProblem] = []
     template = compile_template(dict(environment), problems.append, ())
     if problems:
         raise EvaluationError("; ".join(problem.message for problem in problems))
     if isinstance(template, Constant):
         return dict(environment)
-    evaluated = template.evaluate(EnvironmentScope(environment, at_s, seed))
+    evaluated = template.evaluate(EnvironmentScope(environment, at_s, seed, secrets))
     assert isinstance(evaluated, dict)
     return evaluated

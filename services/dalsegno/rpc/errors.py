@@ -16,6 +16,7 @@ from grpc_status import rpc_status
 
 from dalsegno.v1 import failure_pb2, operation_pb2
 from dalsegno.workflow import refusals as refusals  # also for services that do not import the core
+from dalsegno.workflow.secrets import mask
 from dalsegno.workflow.value import UnfitValue
 
 DOMAIN = "dalsegno"
@@ -208,8 +209,8 @@ def _category(name: str) -> failure_pb2.ProblemCategory.ValueType:
 
 
 def _clean(text: str, bytes_max: int = 2_000) -> str:
-    """Return the text without lone surrogates, which protobuf cannot carry, and cut to `bytes_max`."""
-    encoded = text.encode("utf-8", "backslashreplace")
+    """Return the text without secrets and lone surrogates, which protobuf cannot carry, and cut to `bytes_max`."""
+    encoded = mask(text).encode("utf-8", "backslashreplace")
     if len(encoded) <= bytes_max:
         return encoded.decode()
     return encoded[:bytes_max].decode("utf-8", "ignore") + "…"

@@ -31,6 +31,7 @@ from dalsegno.access.callers import ANYBODY, Caller, current
 from dalsegno.access.permissions import is_audited
 from dalsegno.rpc import errors, field_checks, logs
 from dalsegno.rpc.channel import MESSAGE_BYTES, REQUEST_ID_KEY, USER_AGENT
+from dalsegno.rpc.hiding import without_secrets
 from dalsegno.rpc.metrics import CALL_SECONDS, CALLS, CALLS_OPEN
 from dalsegno.workflow.refusals import InvalidRequest, NoSuchMethod, PermissionDenied, Refusal, TooLarge, Unavailable
 
@@ -137,7 +138,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, method: str, handler: Any) -> Any:
         coders = {
             "request_deserializer": _reader(handler.request_deserializer, self._roomy.get(method, MESSAGE_BYTES)),
-            "response_serializer": handler.response_serializer,
+            "response_serializer": without_secrets(handler.response_serializer),
         }
         if not handler.response_streaming:
             if handler.request_streaming:

@@ -23,6 +23,7 @@ from dalsegno.store.records import (
 )
 from dalsegno.v1 import definition_pb2, environment_service_pb2, execution_pb2
 from dalsegno.workflow.identity import attempt_id, task_id
+from dalsegno.workflow.secrets import secret_members
 from dalsegno.workflow.value import encode
 
 EXECUTION_VALUES = ("input", "output", "params", "errors")
@@ -312,5 +313,6 @@ def environment_message(row: EnvironmentRow) -> environment_service_pb2.Environm
         updated_at=convert.timestamp(row.updated_s),
         actor=row.actor,
         comment=row.comment,
+        secrets=secret_members(row.value or ""),
     )
     return sizes.fitted(message, ("variables",), ("description",))

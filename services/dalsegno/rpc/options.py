@@ -6,12 +6,14 @@ import argparse
 import os
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from dalsegno.access.bearer import FILE_VARIABLE, BadToken, TokenFile, open_token_file
 from dalsegno.outgoing.reach import EVERYTHING, OPTION, VARIABLE, Reach, read_reach
 from dalsegno.rpc.links import BadCredentials, Links, links_of, variable_of
+from dalsegno.secrets.keys import UnfitKeys, read_command, read_file
 
 if TYPE_CHECKING:
     from dalsegno.rpc.jwt_directory import IssuerFile
@@ -36,6 +38,9 @@ AUTH = "tokens: serve only those who show a token with the role that their call 
 ISSUERS_VARIABLE = "DALSEGNO_ISSUERS"
 ISSUERS = "the file of issuers whose tokens (JWT) count beside our own, and of what certificates of clients give"
 SERVICE_NAMES = "names, one of which the certificate of another service of ours has, which may then act for others"
+
+SECRET_KEYS = "the file with the keys of secrets, one a line, the newest first (openssl rand -base64 32)"
+SECRET_KEYS_COMMAND = "a command that prints the keys of secrets, in place of the file"
 
 INSECURE = "listen where other machines reach it, without TLS, or without certificates or tokens of clients"
 
@@ -136,6 +141,23 @@ class Options(argparse.ArgumentParser):
                 f"--issuers {path}: its certificates need --tls-client-ca: without it no client is asked for one"
             )
         return file
+
+    def add_secret_keys(self) -> None:
+        """Add the options with the keys of secrets."""
+        self.add("secret-keys", str, SECRET_KEYS)
+        self.add("secret-keys-command", str, SECRET_KEYS_COMMAND)
+
+    def take_secret_keys(self, found: dict[str, Any]) -> tuple[bytes, ...]:
+        """Return the keys of secrets, taken out of what was found. Ends the program if they cannot be read."""
+        path, command = found.pop("secret_keys"), found.pop("secret_keys_command")
+        if path and command:
+            self.error("--secret-keys and --secret-keys-command cannot be given together")
+        try:
+            if path:
+                return read_file(Path(path))
+            return read_command(command) if command else ()
+        except UnfitKeys as error:
+            self.error(str(error))
 
     def check_service_names(self, found: Mapping[str, Any]) -> None:
         """End the program if there are names of services, but no certificates of clients that could have them."""

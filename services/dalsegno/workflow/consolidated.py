@@ -80,6 +80,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     route_count: int = 1
     parent_revision: int = 0
     again_at: int = 0
+    holds_secrets: bool = False
     reported_errors: Value | None = None
 
 

@@ -16,6 +16,7 @@ from dalsegno.workflow.applying import (
     attempts,
     indexes,
     keeping,
+    publishing,
     restoring,
     reverting,
     rounds,
@@ -118,6 +119,7 @@ class Execution:
         "globals",
         "globals_of",
         "goes_on_s",
+        "holds_secrets",
         "id",
         "idle",
         "incomplete",
@@ -182,6 +184,8 @@ class Execution:
         self.globals_of: dict[int, set[str]] = {}
         """The variables that each task has written."""
         self.input, self.environment = created.input, created.environment
+        self.holds_secrets = publishing.has_secret(created)
+        """Whether expressions may meet a secret in it. Once true it stays so."""
         self.edit_count = 0
         """How often the context or the environment has been edited."""
         self.generation = 0
@@ -356,6 +360,7 @@ class Execution:
         if self.kept is not None:
             keeping.keep(self, self.kept, change)
         _APPLIERS[type(change)](self, change)
+        self.holds_secrets = self.holds_secrets or publishing.has_secret(change)
         at_s = getattr(change, "at_s", 0.0)
         if at_s > self.latest_s:
             self.latest_s = at_s
@@ -496,24 +501,6 @@ def _route_task(execution: Execution, change: TaskRouted) -> None:
     indexes.index(execution, task)
 
 
-def _publish(execution: Execution, change: Published) -> None:
-    task = execution.tasks[change.task]
-    publication = task.publication
-    if change.branch < 0:
-        publication.values = dict(change.values)
-    else:
-        publication.values.update(change.values)
-        publication.branches = publication.branches or {}
-        publication.branches[change.branch] = (execution.revision, change.values)
-    task.context_out, publication.unedited = None, None
-    if publication.edits:
-        publication.edits = [
-            (number, {name: value for name, value in edited.items() if name not in change.values})
-            for number, edited in publication.edits
-        ]
-    task.branch_contexts.pop(change.branch, None)
-
-
 def _note_error(execution: Execution, change: ErrorNoted) -> None:
     execution.errors.append(change)
     execution.error_keys.add(error_key(change))
@@ -585,7 +572,7 @@ _APPLIERS: dict[type, Callable[[Execution, Any], None]] = {
     AttemptsBegun: rounds.begin,
     AttemptAdded: attempts.add,
     AttemptMoved: attempts.move,
-    Published: _publish,
+    Published: publishing.publish,
     ErrorNoted: _note_error,
     ContextEdited: _edit,
     EnvironmentChanged: _change_environment,

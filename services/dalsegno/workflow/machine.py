@@ -7,7 +7,7 @@ of the execution. A refusal (see refusals.py) is raised before the first change.
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import msgspec
 
@@ -40,7 +40,7 @@ from dalsegno.workflow.events import (
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import START, Workflow
-from dalsegno.workflow.operating import control, editing, repeating, rerun, resume
+from dalsegno.workflow.operating import control, editing, repeating, replacing, rerun, resume
 from dalsegno.workflow.outside import Given, PausedBelow, Surroundings
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.refusals import InvalidRequest
@@ -71,6 +71,7 @@ from dalsegno.workflow.running.follow_ups import (
 )
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.scope import EvaluationError, Suspended
+from dalsegno.workflow.secrets import hide_named
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, LIVE, ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value
 
@@ -113,7 +114,7 @@ def step(
     created: ExecutionCreated | None = None
     if execution is None:
         assert isinstance(event, StartRequested), "only a start creates an execution"
-        created = _with_defaults(workflow, event)
+        created = _with_defaults(workflow, event, surroundings)
         execution = Execution(created)
         execution.revision = created.sequence
     current = Step(workflow, execution, event, surroundings, given)
@@ -139,8 +140,8 @@ def step(
     )
 
 
-def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreated:
-    """Return the creation with the declared defaults added to its input."""
+def _with_defaults(workflow: Workflow, event: StartRequested, surroundings: Surroundings) -> ExecutionCreated:
+    """Return the creation with the declared defaults added to its input, and its secrets hidden."""
     assert event.creation is not None
     given = event.creation.input.data
     if not isinstance(given, dict):
@@ -148,7 +149,9 @@ def _with_defaults(workflow: Workflow, event: StartRequested) -> ExecutionCreate
     completed = {**given, **launching.with_defaults(workflow, given)}
     if not workflow.rules.calls.checks_input:
         completed = launching.with_defaults(workflow, given)
-    if completed.keys() == given.keys():
+    if workflow.secrets & completed.keys():
+        completed = hide_named(completed, workflow.secrets, surroundings.cipher(event.creation.namespace))
+    elif completed.keys() == given.keys():
         return event.creation
     return msgspec.structs.replace(event.creation, input=Value(data=completed))
 
@@ -159,7 +162,9 @@ def _start(step: Step, event: StartRequested) -> None:
         step.verdict = Verdict.DUPLICATE
         return
     if event.fork is not None:
-        forking.begin(step, event.fork)
+        hidden = _hide(step, event)
+        assert hidden.fork is not None
+        forking.begin(step, hidden.fork)
         return
     try:
         variables = lifecycle.check_start(step)
@@ -328,20 +333,31 @@ def _decide(step: Step, event: Event) -> None:
             reporting.heartbeat_due(step, event)
         case DeliveryLost():
             reporting.lose(step, event)
-        case PauseRequested() | ResumeRequested() | CancelRequested():
+        case ResumeRequested():
+            _control(step, _hide(step, event))
+        case PauseRequested() | CancelRequested():
             _control(step, event)
         case RerunRequested():
-            rerun.rerun(step, event)
+            rerun.rerun(step, _hide(step, event))
         case ContextUpdated():
-            editing.update_context(step, event)
+            editing.update_context(step, _hide(step, event))
         case GoToRequested():
-            _go_to(step, event)
+            _go_to(step, _hide(step, event))
         case DiscardRequested():
             going.discard(step, event)
         case Poisoned():
             _poison(step, event)
         case _:
             raise TypeError(f"{type(event).__name__} is no event of an execution")
+
+
+AnyEvent = TypeVar("AnyEvent", bound=Event)
+
+
+def _hide(step: Step, event: AnyEvent) -> AnyEvent:
+    """Return the event, which is that of the step from now on, with the new values of secrets hidden."""
+    step.event = hidden = replacing.hidden(step, event)
+    return hidden
 
 
 def _follow_up(step: Step, next_: FollowUp) -> None:

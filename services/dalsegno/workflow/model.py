@@ -213,6 +213,8 @@ class Task:
     """Whether a lost action may be run again; None: as the action says."""
     target: Template | None = None
     """The label of the executor that should run the action; None: any."""
+    secret: bool = False
+    """Whether its result is a secret."""
     checkpoint: Checkpoint | None = None
     revert: Revert | None = None
     description: str = ""
@@ -376,6 +378,10 @@ class Workflow:
     """A task that has failed without a handler pauses the execution instead of failing it."""
     strategy: Strategy | None = None
     """A failure that nothing handles has the execution reverted; None: it does not."""
+    secrets: frozenset[str] = frozenset()
+    """The inputs, variables and outputs that are secrets whatever they are made of."""
+    reveal: frozenset[str] = frozenset()
+    """The variables and outputs that are shown though they are made of secrets."""
     rules: Rules = MISTRAL_RULES
     description: str = ""
     tags: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
+from dalsegno.workflow.secrets import Cipher
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,10 @@ class Surroundings(Protocol):
     def find_action(self, name: str, namespace: str) -> ActionDescription | AdHocAction | None:
         """Return the description of the action; an ad-hoc action of this namespace, else of the default one. None:
         unknown."""
+        ...
+
+    def cipher(self, namespace: str) -> Cipher:
+        """Return what encrypts and decrypts the secrets of the namespace. Raise Refused when the engine has no key."""
         ...
 
     def heard_s(self, execution_id: str, key: AttemptKey) -> float:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from dalsegno.workflow.secrets import Cipher
+
 
 class EvaluationError(Exception):
     """An expression failed: bad reference, wrong type, budget exceeded. The text names the expression and the cause."""
@@ -40,6 +42,15 @@ class Scope(Protocol):
     def spend(self, steps: int, *, is_moved: bool = False) -> None:
         """Count steps of evaluation that the event has used; `is_moved`: in vain, because the value comes from
         elsewhere."""
+        ...
+
+    @property
+    def secrets(self) -> Cipher | None:
+        """Return what decrypts the secrets that may be in the answers; None: there are none."""
+        ...
+
+    def lasting(self) -> Scope:
+        """Return the same scope for another thread, with the present variables; later evaluations do not change it."""
         ...
 
     @property
@@ -85,7 +96,8 @@ class Scope(Protocol):
         ...
 
     def stored(self, environment: str, key: str) -> object:
-        """Return a value of a stored environment as it is now. Raise KeyError when there is none."""
+        """Return a value of a stored environment as it is now. Raise KeyError when there is none, and SecretFound for a
+        secret if this scope has no `secrets`."""
         ...
 
     def tasks(

@@ -29,6 +29,9 @@ TASKS_MAX = 1_000
 EXECUTION_BYTES_MAX = 64 * 1024 * 1024
 """The most bytes of all values of an execution."""
 
+SECRET_MARK = "dalsegno:secret:9d41f7c2:"
+"""How an encrypted value begins (secrets.py). Only the engine makes such texts: none may come from outside."""
+
 _DIGITS = bytes.maketrans(b"0123456789", b"0000000000")
 _LONG_NUMBER = b"0" * 19
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -129,6 +132,8 @@ def checked(text: str, bytes_max: int = VALUE_BYTES_MAX) -> Value:
     )
     if (has_escape or has_long_number) and _may_be_unfit(data):
         _refuse_unfit(data)
+    if SECRET_MARK in text or ("\\u" in text and SECRET_MARK in json.dumps(data, ensure_ascii=False)):
+        raise UnfitValue(f"holds {SECRET_MARK!r}, the mark of encrypted values, which only the engine writes")
     return Value(text=text, data=data)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.secrets import Cipher
 
 
 @dataclass
@@ -23,6 +24,13 @@ class PlainScope:
     """Stored values, by environment and key with a space between."""
     steps_left: int = 10**12
     """Unlike an event a test has as many as it likes."""
+
+    @property
+    def secrets(self) -> Cipher | None:
+        return None
+
+    def lasting(self) -> PlainScope:
+        return self
 
     def spend(self, steps: int, *, is_moved: bool = False) -> None:
         self.steps_left -= steps

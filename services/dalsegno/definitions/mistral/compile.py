@@ -15,6 +15,7 @@ from dalsegno.definitions.mistral.syntax import REQUIRED, Reader
 from dalsegno.definitions.mistral.tasks import CLAUSE_KEYS, ReadTask, read_task
 from dalsegno.definitions.problems import SEMANTIC, Path, shown
 from dalsegno.definitions.reverts import read_on_failure
+from dalsegno.definitions.secrets import REVEAL, SECRETS, read_reveal, read_secrets
 from dalsegno.workflow.model import JOIN_ALL, Clause, Command, Parameter, Policies, Revert, Task, Workflow
 from dalsegno.workflow.scope import Constant, Template
 
@@ -28,6 +29,8 @@ _KEYS = dict.fromkeys(
         "output",
         "output-on-error",
         "on-failure",
+        SECRETS,
+        REVEAL,
         "vars",
         "task-defaults",
         "tasks",
@@ -96,6 +99,8 @@ def compile_workflow(
         output_on_error=template("output-on-error"),
         pauses_on_failure=on_failure.pauses,
         strategy=compile_strategy(reader, on_failure),
+        secrets=read_secrets(reader, data, path),
+        reveal=read_reveal(reader, data, path),
         description=read_description(reader, data, path),
         tags=read_tags(reader, data, path),
         workbook=workbook,

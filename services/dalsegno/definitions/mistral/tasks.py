@@ -16,6 +16,7 @@ from dalsegno.definitions.mistral.policies import POLICY_KEYS, read_policies
 from dalsegno.definitions.mistral.reverts import read_revert
 from dalsegno.definitions.mistral.syntax import Reader, is_deep
 from dalsegno.definitions.problems import SEMANTIC, Path, shown
+from dalsegno.definitions.secrets import SECRET, read_secret
 from dalsegno.workflow.model import JOIN_ALL, Checkpoint, CheckpointPlace, Items, Policies, Task
 from dalsegno.workflow.scope import Constant, Template
 
@@ -32,6 +33,7 @@ _COMMON_KEYS = (
     "target",
     "keep-result",
     "safe-rerun",
+    SECRET,
     "checkpoint",
     "revert",
     "description",
@@ -105,6 +107,7 @@ def read_task(reader: Reader, name: str, data: object, path: Path, *, reverse: b
         keep_result_when=None if isinstance(keep_result, Constant) else keep_result,
         safe_rerun=reader.boolean(data["safe-rerun"], (*path, "safe-rerun")) if "safe-rerun" in data else None,
         target=None if target is None else reader.template(target, (*path, "target")),
+        secret=read_secret(reader, data, path),
         checkpoint=None if checkpoint is None else _compile_checkpoint(reader, checkpoint, call, path),
         revert=read_revert(reader, data["revert"], (*path, "revert")) if "revert" in data else None,
         description=(reader.text(data["description"], (*path, "description")) or "") if "description" in data else "",

@@ -60,6 +60,8 @@ def compile_workflow(reader: Reader, data: dict[str, Any], name: str = "") -> mo
         outputs=compiler.assignments(read.output, ("output",)),
         pauses_on_failure=read.on_failure.pauses,
         strategy=compiler.strategy(read.on_failure),
+        secrets=read.secrets,
+        reveal=read.reveal,
         rules=ORQUESTA_RULES,
         description=description if isinstance(description, str) else "",
         tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
@@ -94,6 +96,7 @@ class _Compiler:
             target=self._optional(read.target, (*read.path, "target")),
             checkpoint=self._checkpoint(read),
             revert=self._revert(read.revert),
+            secret=read.secret,
             spec={**read.data, "name": name},
         )
 

@@ -15,8 +15,11 @@ from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.orquesta.tasks import read_task
 from dalsegno.definitions.problems import shown
 from dalsegno.definitions.reverts import read_on_failure
+from dalsegno.definitions.secrets import REVEAL, SECRETS, read_reveal, read_secrets
 
-_KEYS = dict.fromkeys(("version", "name", "description", "tags", "input", "vars", "output", "tasks", "on-failure"))
+_KEYS = dict.fromkeys(
+    ("version", "name", "description", "tags", "input", "vars", "output", "tasks", "on-failure", SECRETS, REVEAL)
+)
 
 
 def inspect_workflow(
@@ -43,6 +46,8 @@ def inspect_workflow(
         assignments("output"),
         on_failure,
         () if on_failure.delay is None else reader.number(on_failure.delay, ("on-failure", "delay")),
+        read_secrets(reader, data, ()),
+        read_reveal(reader, data, ()),
     )
     check_names(reader, ((task.name, task.checkpoint) for task in tasks.values()))
     for task in tasks.values():

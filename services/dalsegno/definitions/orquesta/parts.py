@@ -121,6 +121,7 @@ class ReadTask:
     target: Any = None
     checkpoint: WrittenCheckpoint | None = None
     revert: ReadRevert | None = None
+    secret: bool = False
     references: tuple[Reference, ...] = ()
     """The references that are evaluated when the task begins."""
     transitions: tuple[Transition, ...] = ()
@@ -148,3 +149,5 @@ class ReadWorkflow:
     output: tuple[Assignment, ...] = ()
     on_failure: OnFailure = FAILS
     strategy_references: tuple[Reference, ...] = ()
+    secrets: frozenset[str] = frozenset()
+    reveal: frozenset[str] = frozenset()

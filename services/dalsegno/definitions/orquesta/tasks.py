@@ -20,11 +20,15 @@ from dalsegno.definitions.orquesta.policies import read_condition, read_retry, r
 from dalsegno.definitions.orquesta.reverts import read_checkpoint, read_revert
 from dalsegno.definitions.orquesta.syntax import Reader
 from dalsegno.definitions.problems import Path, shown
+from dalsegno.definitions.secrets import SECRET, read_secret
 
 _KEYS = dict.fromkeys(
-    ("action", "input", "with", "join", "delay", "retry", "next", "safe-rerun", "target", "checkpoint", "revert")
+    (
+        *("action", "input", "with", "join", "delay", "retry", "next"),
+        *("safe-rerun", "target", "checkpoint", "revert", SECRET),
+    )
 )
-"""Orquesta's keys, and four that only this engine has."""
+"""Orquesta's keys, and five that only this engine has."""
 
 _ITEMS_KEYS = dict.fromkeys(("items", "concurrency"))
 _TRANSITION_KEYS = dict.fromkeys(("when", "publish", "do"))
@@ -70,6 +74,7 @@ def read_task(reader: Reader, name: str, data: object, path: Path) -> ReadTask:
         target=data.get("target"),
         checkpoint=checkpoint,
         revert=revert,
+        secret=read_secret(reader, data, path),
         references=(*references, *named, *of_checkpoint, *of_revert),
         transitions=_read_next(reader, data["next"], (*path, "next")) if "next" in data else (),
         data=data,

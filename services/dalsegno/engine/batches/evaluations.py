@@ -17,7 +17,6 @@ from dalsegno.expressions.pool.jobs import Evaluation, JobOutcome, Nothing, Ques
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.expressions.pool.replies import Replies, ScopeAnswers
 from dalsegno.expressions.pool_client import Moment, Overrun
-from dalsegno.workflow.running.view import View
 from dalsegno.workflow.scope import EvaluationError, Scope, Suspended
 
 Key = tuple[str, ...]
@@ -83,7 +82,7 @@ class PreparedAnswers:
     __slots__ = ("_known", "_scope")
 
     def __init__(self, scope: Scope, needed: Mapping[str, Question]) -> None:
-        self._scope = ScopeAnswers(scope.lasting() if isinstance(scope, View) else scope)
+        self._scope = ScopeAnswers(scope.lasting())
         answers = ScopeAnswers(scope)
         self._known = {name: _attempt(answers, question) for name, question in needed.items()}
 

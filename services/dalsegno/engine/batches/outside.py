@@ -9,6 +9,7 @@ from itertools import islice
 import msgspec
 
 from dalsegno.engine.batches.cache import CompiledWorkflows
+from dalsegno.secrets.cipher import NO_CIPHERS, Ciphers
 from dalsegno.store.descriptions import digest_of, read_description, write_description
 from dalsegno.store.filters import Filter, Term
 from dalsegno.store.pages import PAGE_BYTES_MAX
@@ -19,6 +20,7 @@ from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.identity import AttemptKey, task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
+from dalsegno.workflow.secrets import Cipher, recrypt
 from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.value import TASKS_MAX, moment
 
@@ -44,8 +46,17 @@ class Lookups:
     """The definitions that were found by name. Kept over batches if only this engine writes definitions; otherwise each
     batch confirms those of the last one, with its claim, and looks up the others."""
 
-    def __init__(self, workflows: CompiledWorkflows, builtin: tuple[ActionDescription, ...], *, lasting: bool) -> None:
+    def __init__(
+        self,
+        workflows: CompiledWorkflows,
+        builtin: tuple[ActionDescription, ...],
+        ciphers: Ciphers = NO_CIPHERS,
+        *,
+        lasting: bool,
+    ) -> None:
+        """`ciphers`: those of the secrets."""
         self.workflows = workflows
+        self.ciphers = ciphers
         self.lasting = lasting
         self.hearing_since_s: Callable[[], float] = lambda: 0.0
         """Returns since when third parties can be heard, after a start or an outage."""
@@ -167,6 +178,10 @@ class TransactionOutside:
         self._journal = journal
         lookups.begin()
 
+    def cipher(self, namespace: str) -> Cipher:
+        """Return the cipher of the namespace."""
+        return self._lookups.ciphers.of(namespace)
+
     def find_workflow(self, name: str, namespace: str) -> FoundWorkflow | None:
         """Return the newest version of the workflow."""
         return self._lookups.workflow(name, namespace, self._queries)
@@ -224,7 +239,10 @@ class TransactionOutside:
         row = self._queries.environment(namespace, name) or self._queries.environment("", name)
         if row is None:
             return {}
-        values = msgspec.json.decode(row.value or "{}")
+        text = row.value or "{}"
+        if row.namespace != namespace:
+            text = recrypt(text, self.cipher(row.namespace), self.cipher(namespace))
+        values = msgspec.json.decode(text)
         return values if isinstance(values, dict) else {}
 
     def tasks(

@@ -14,6 +14,7 @@ from dalsegno.definitions.document_set import ProblemList, Text, gather
 from dalsegno.engine.batches.answers import Answer
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.desk.operations import Call, NamespaceOperation, check_in_namespace
+from dalsegno.engine.desk.secret_members import hide_members, secret_names
 from dalsegno.engine.desk.starts import DESCRIPTION_LENGTH
 from dalsegno.expressions.pool.pool import Pool
 from dalsegno.rpc import convert, sizes
@@ -33,8 +34,9 @@ from dalsegno.store.records import (
 from dalsegno.v1 import action_service_pb2, definition_pb2, environment_service_pb2, workflow_service_pb2
 from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import Parameter
-from dalsegno.workflow.refusals import InvalidDefinition, NotFound, RevisionMoved
+from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, RevisionMoved
 from dalsegno.workflow.scope import Constant
+from dalsegno.workflow.secrets import is_secret
 from dalsegno.workflow.value import UnfitValue, Value, encode
 
 WARNINGS_BYTES_MAX = 1024 * 1024
@@ -261,6 +263,7 @@ class PutEnvironment(NamespaceOperation[PutRequest, Value, PutResponse]):
         fields.number("expected_revision", request.expected_revision)
         fields.name("name", request.name)
         fields.text("description", request.description, DESCRIPTION_LENGTH)
+        secret_names(fields, request.secrets)
         variables = fields.json_object("variables", request.variables)
         fields.done()
         return variables
@@ -270,17 +273,33 @@ class PutEnvironment(NamespaceOperation[PutRequest, Value, PutResponse]):
 
     def carry_out(self, call: Call[PutRequest], plan: Value, batch: Batch) -> Answer[PutResponse]:
         request = call.request
-        _check_revision(request, batch, expects=request.HasField("expected_revision"))
+        before = _check_revision(request, batch, expects=request.HasField("expected_revision"))
         row = batch.transaction.put_environment(
             request.namespace,
             request.name,
-            plan.text,
+            _with_secrets(request, plan, before, batch).text,
             batch.at_s,
             description=request.description,
             actor=call.actor,
             comment=request.comment,
         )
         return Answer(PutResponse(environment=environment_message(row)), about=(_environment_of(row),))
+
+
+def _with_secrets(request: PutRequest, plan: Value, before: EnvironmentRow | None, batch: Batch) -> Value:
+    """Return the variables with their secrets encrypted, and with the secrets that the request keeps."""
+    cipher = batch.lookups.ciphers.of(request.namespace)
+    found = hide_members(plan, request.secrets, cipher)
+    assert isinstance(found.data, dict)
+    missing = [name for name in request.secrets if name not in found.data]
+    if not missing:
+        return found
+    had = Value(text=before.value if before is not None and before.value else "{}").data
+    assert isinstance(had, dict)
+    unknown = [name for name in missing if not is_secret(had.get(name))]
+    if unknown:
+        raise InvalidRequest.of("secrets", f"the environment has no secret, and no variable, {', '.join(unknown)}")
+    return Value(data={**{name: had[name] for name in missing}, **found.data})
 
 
 class DeleteEnvironment(NamespaceOperation[ForgetRequest, None, ForgetResponse]):

@@ -19,6 +19,7 @@ from dalsegno.engine.desk.operations import (
     namespaces_of,
     resource_of,
 )
+from dalsegno.engine.desk.secret_members import hide_members, secret_names
 from dalsegno.engine.desk.starts import new_execution_id
 from dalsegno.rpc.convert import Fields
 from dalsegno.v1 import action_service_pb2
@@ -62,6 +63,7 @@ class RunAction(NamespaceOperation[RunRequest, RunPlan, RunResponse]):
         fields.labels("labels", request.labels)
         given = fields.json_object("input", request.input).data
         terms = _terms(fields, request)
+        secret_names(fields, request.secrets)
         fields.done()
         assert isinstance(given, dict)
         return RunPlan(given, terms)
@@ -120,7 +122,8 @@ def _terms(fields: Fields, request: RunRequest) -> dict[str, object]:
 def _standalone(call: Call[RunRequest], plan: RunPlan, batch: Batch) -> ExecutionCreated:
     """Return the execution that carries the action."""
     request = call.request
-    params: dict[str, object] = {"action": request.action, "input": plan.input, **plan.terms}
+    given = hide_members(Value(data=plan.input), request.secrets, batch.lookups.ciphers.of(request.namespace))
+    params: dict[str, object] = {"action": request.action, "input": given.data, **plan.terms}
     return ExecutionCreated(
         execution_id=new_execution_id(batch.given),
         definition_id="",

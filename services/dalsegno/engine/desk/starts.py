@@ -11,6 +11,7 @@ from dalsegno.engine.desk.choices import stop_names
 from dalsegno.engine.desk.dry_runs import dry_run_message
 from dalsegno.engine.desk.operations import Call, NamespaceOperation, RequestIdentity, check_in_namespace, resource_of
 from dalsegno.engine.desk.requests import find_first_answer, keep_first_answer
+from dalsegno.engine.desk.secret_members import hide_members, secret_names
 from dalsegno.expressions.environment import evaluate_environment
 from dalsegno.rpc import convert
 from dalsegno.rpc.convert import missing_workflow
@@ -24,6 +25,7 @@ from dalsegno.workflow.model import AdHocAction, Workflow
 from dalsegno.workflow.outside import Given
 from dalsegno.workflow.refusals import AlreadyExists, InvalidRequest, NotFound
 from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.secrets import Cipher, carries_secret, hide_named, recrypt
 from dalsegno.workflow.value import EMPTY, Value
 
 DESCRIPTION_LENGTH = 65_536
@@ -82,6 +84,7 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
             fields.moment("deadline", request.deadline) if request.HasField("deadline") else None,
             stop_names(fields, request.stop_at),
         )
+        secret_names(fields, request.secrets)
         fields.done()
         return plan
 
@@ -160,6 +163,7 @@ def _creation(
         deadline_s += batch.shift_s  # people use the store's clock
         if deadline_s <= batch.at_s:
             raise InvalidRequest.of("deadline", "has passed already")
+    cipher = batch.lookups.ciphers.of(request.namespace)
     return ExecutionCreated(
         execution_id=execution_id,
         definition_id=row.definition_id,
@@ -167,9 +171,9 @@ def _creation(
         namespace=request.namespace,
         version=row.version,
         language=row.language,
-        input=plan.input,
-        params=_params(request, plan),
-        environment=_evaluate(plan, _environment(request, plan, batch), batch.given),
+        input=hide_members(plan.input, request.secrets, cipher),
+        params=_params(request, plan, cipher),
+        environment=_evaluate(plan, _environment(request, plan, batch, cipher), batch.given, cipher),
         labels=dict(request.labels),
         description=request.description,
         deadline_s=deadline_s,
@@ -180,16 +184,20 @@ def _creation(
     )
 
 
-def _params(request: StartRequest, plan: StartPlan) -> Value:
+def _params(request: StartRequest, plan: StartPlan, cipher: Cipher) -> Value:
     """Return the params of the request, with the name of the environment under `env`, as the language expects it."""
     params = plan.params
     assert isinstance(params.data, dict)
+    given = params.data.get("env")
+    if isinstance(given, dict):
+        hidden = hide_members(Value(data=given), request.secrets, cipher)
+        return Value(data={**params.data, "env": hidden.data})
     if not request.environment or "env" in params.data:
         return params
     return Value(data={**params.data, "env": request.environment})
 
 
-def _environment(request: StartRequest, plan: StartPlan, batch: Batch) -> Value:
+def _environment(request: StartRequest, plan: StartPlan, batch: Batch, cipher: Cipher) -> Value:
     """Return the stored environment of the request, overridden by `params.env`, which is a name or an object."""
     assert isinstance(plan.params.data, dict)
     given = plan.params.data.get("env")
@@ -205,17 +213,20 @@ def _environment(request: StartRequest, plan: StartPlan, batch: Batch) -> Value:
             row = row or batch.transaction.queries.environment(namespace, name)
         if row is None:
             raise NotFound("environment", name)
-        variables = Value(text=row.value or "{}")
+        text = row.value or "{}"
+        if row.namespace != request.namespace:
+            text = recrypt(text, batch.lookups.ciphers.of(row.namespace), cipher)
+        variables = Value(text=text)
         if len(names) == 1 and not isinstance(given, dict):
             return variables
         assert isinstance(variables.data, dict)
         merged.update(variables.data)
     if isinstance(given, dict):
-        merged.update(given)
+        merged.update(hide_named(given, frozenset(request.secrets), cipher))
     return Value(data=merged) if merged else EMPTY
 
 
-def _evaluate(plan: StartPlan, environment: Value, given: Given) -> Value:
+def _evaluate(plan: StartPlan, environment: Value, given: Given, cipher: Cipher) -> Value:
     """Evaluate the expressions in the environment, unless `params.evaluate_env` is false."""
     text = environment.text
     assert isinstance(plan.params.data, dict)
@@ -223,6 +234,7 @@ def _evaluate(plan: StartPlan, environment: Value, given: Given) -> Value:
         return environment
     assert isinstance(environment.data, dict)
     try:
-        return Value(data=evaluate_environment(environment.data, given.now_s, given.seed))
+        secrets = cipher if carries_secret(environment) else None
+        return Value(data=evaluate_environment(environment.data, given.now_s, given.seed, secrets))
     except EvaluationError as error:
         raise InvalidRequest.of("environment", str(error)) from None

@@ -24,6 +24,7 @@ from dalsegno.engine.executors.occupancy import Name, Occupancy
 from dalsegno.engine.executors.sessions import TakeBack
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.rpc import convert
+from dalsegno.secrets.cipher import NO_CIPHERS, Ciphers
 from dalsegno.store.records import ReadyAttempt
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionMoved
@@ -32,6 +33,7 @@ from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, attempt_id, parse_attempt_id
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.scope import Suspended
+from dalsegno.workflow.secrets import MARK, show_text
 from dalsegno.workflow.states import QUIET_EXECUTION, AttemptState, ExecutionState
 
 PICKS_MAX = 500
@@ -57,9 +59,10 @@ SCAN_LIMIT_MAX = 1_000_000
 class Dispatcher:
     """Matches READY attempts with streams that have credit."""
 
-    def __init__(self, callbacks: Callbacks, engine: int = 0) -> None:
-        """`engine`: the number of the engine that hands out."""
+    def __init__(self, callbacks: Callbacks, engine: int = 0, ciphers: Ciphers = NO_CIPHERS) -> None:
+        """`engine`: the number of the engine that hands out. `ciphers`: those of the secrets."""
         self._callbacks = callbacks
+        self._ciphers = ciphers
         self._engine = engine
         self._streams: list[ExecutorStream] = []
         self._serving: dict[Requirement, deque[ExecutorStream]] = {}
@@ -326,11 +329,12 @@ class Dispatcher:
         task = execution.tasks[attempt.key[0]]
         name = attempt_id(execution.id, attempt.key)
         created = execution.created
+        text = attempt.input.text
         message = wire.RunAction(
             action_execution_id=name,
             delivery=attempt.delivery,
             action=attempt.action,
-            input=attempt.input.text,
+            input=text if MARK not in text else show_text(text, self._ciphers.of(created.namespace)),
         )
         context = message.context  # filled in place, because a context that is made first is copied
         context.namespace, context.workflow = created.namespace, created.workflow

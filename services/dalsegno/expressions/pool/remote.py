@@ -8,6 +8,7 @@ from typing import Any
 from dalsegno.expressions.pool.frames import Channel, Frame, Kind
 from dalsegno.expressions.pool.limits import QUESTIONS_MAX
 from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.secrets import Cipher
 from dalsegno.workflow.value import decode
 
 
@@ -30,6 +31,14 @@ class RemoteScope:
         self._variables: dict[str, object] = {}
         self._answers: dict[bytes, object] = {}
         """Values, or exceptions, by their questions."""
+
+    @property
+    def secrets(self) -> Cipher | None:
+        """Return None: the owner of the scope has decrypted the answers."""
+        return None
+
+    def lasting(self) -> RemoteScope:
+        return self
 
     def spend(self, steps: int, *, is_moved: bool = False) -> None:
         """Return the process's own budget: it does not use the owner's event."""

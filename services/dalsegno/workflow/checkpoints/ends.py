@@ -100,7 +100,9 @@ def call(step: Step, undo: Undo, failure: str, given: Value | None = None) -> Ca
     if not isinstance(found, dict):
         raise HardFailure(f"the input of a revert action must be a dict, not {found!r:.100}")
     action = adhoc.resolve(step, str(revert.action.evaluate(scope)), found, lambda: scope)
-    safe = action.description.safe_to_rerun if revert.safe_rerun is None else bool(revert.safe_rerun.evaluate(scope))
+    safe = action.description.safe_to_rerun
+    if revert.safe_rerun is not None:
+        safe = bool(step.decide(revert.safe_rerun, scope))
     target = "" if revert.target is None else read_target(revert.target.evaluate(scope))
     timeout_s = seconds(revert.timeout_s, scope, "timeout") or None
     return Call(action, made(action.input), safe, target, timeout_s)
@@ -114,7 +116,7 @@ def published(step: Step, undo: Undo, failure: str, attempt: Attempt) -> dict[st
     values = undo.revert.publish.evaluate(view(step, undo.end, failure, reverted=(result,)))
     if not isinstance(values, dict):
         raise HardFailure(f"a revert must publish a dict, not a {type(values).__name__}")
-    return {name: made(value) for name, value in values.items()}
+    return {name: made(value) for name, value in step.kept(values).items()}
 
 
 def seconds(template: Template | None, scope: View, name: str) -> float:

@@ -185,7 +185,7 @@ def _retry(step: Step, undoing: Undoing, undo: Undo) -> bool:
     scope = _view(step, undoing.end)
     if undoing.retries >= ends.whole(retry.count, scope, "retry.count", 0):
         return False
-    if retry.break_on is not None and retry.break_on.evaluate(scope):
+    if retry.break_on is not None and step.decide(retry.break_on, scope):
         return False
     due_s = step.at_s + ends.seconds(retry.delay_s, scope, "retry.delay")
     retries = undoing.retries + 1

@@ -80,7 +80,7 @@ def _faults(step: Step, task: TaskExecution, index: int, branch: Branch) -> list
     """Return the errors of a branch whose condition is true; without errors, publish for it. None: the condition is
     false."""
     try:
-        if branch.when is not None and not branch.when.evaluate(_scope(step, task)):
+        if branch.when is not None and not step.decide(branch.when, _scope(step, task)):
             return None
     except EvaluationError as error:
         return [str(error)]
@@ -100,7 +100,7 @@ def _publish(step: Step, task: TaskExecution, index: int, assignments: Assignmen
     size = sum(member_bytes(name, value) for name, value in task.published.items() if name not in names)
     for name, template in assignments:
         try:
-            value = made(template.evaluate(_scope(step, task, published)))
+            value = made(step.kept_as(name, template.evaluate(_scope(step, task, published))))
             limit(size := size + member_bytes(name, value))
         except (EvaluationError, UnfitValue) as error:
             faults.append(str(error))

@@ -94,22 +94,22 @@ def _chosen(step: Step, task: TaskExecution) -> tuple[list[Transition], bool]:
     spec = step.spec(task)
     scope = task_view(step, task)
     if task.state is _SKIPPED:
-        taken = _taken(spec.on_skip, scope, task) or _taken(spec.on_success, scope, task)
+        taken = _taken(step, spec.on_skip, scope, task) or _taken(step, spec.on_success, scope, task)
         return [transition for transition in taken if transition.command is not Command.NOOP], False
     taken = []
     handled = False
     for clause in _clauses(spec, task.state):
-        found = _taken(clause, scope, task)
+        found = _taken(step, clause, scope, task)
         handled = handled or (clause is spec.on_error and bool(found))
         taken += found
     return [transition for transition in taken if transition.command is not Command.NOOP], handled
 
 
-def _taken(clause: Clause, scope: View, task: TaskExecution) -> list[Transition]:
+def _taken(step: Step, clause: Clause, scope: View, task: TaskExecution) -> list[Transition]:
     if not clause.next:
         return []
     try:
-        return [transition for transition in clause.next if transition.when is None or transition.when.evaluate(scope)]
+        return [each for each in clause.next if each.when is None or step.decide(each.when, scope)]
     except EvaluationError as error:
         raise HardFailure(f"cannot evaluate a transition of task '{task.name}': {error}") from None
 

@@ -15,6 +15,7 @@ from dalsegno.workflow.running.follow_ups import End, WindDown
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import of_item, task_view
 from dalsegno.workflow.scope import EvaluationError, Suspended
+from dalsegno.workflow.secrets import hide, is_secret, show
 from dalsegno.workflow.states import AS_TASK, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import Value, made
 
@@ -116,10 +117,20 @@ def _items(step: Step, task: TaskExecution) -> Value | None:
 
 def listed(step: Step, task: TaskExecution, items: Items) -> list[list[object]]:
     """Return one row per item, with the item in it. Raise EvaluationError for a bad expression; it must be a list."""
-    values = items.values.evaluate(task_view(step, task))
+    values = _members(step, items.values.evaluate(task_view(step, task)))
     if not isinstance(values, list | tuple):
         raise HardFailure(f"`with` of task '{task.name}' needs a list, not {values!r:.100}")
     return [[value] for value in values]
+
+
+def _members(step: Step, values: object) -> object:
+    """Return the list of items; those of a list that is a secret are secrets."""
+    if not is_secret(values):
+        return values
+    shown = show(values, step.cipher)
+    if isinstance(shown, str | dict):
+        shown = list(shown)  # its characters or keys
+    return [hide(value, step.cipher) for value in shown] if isinstance(shown, list) else values
 
 
 def zipped(step: Step, task: TaskExecution) -> list[list[object]]:
@@ -129,7 +140,7 @@ def zipped(step: Step, task: TaskExecution) -> list[list[object]]:
     columns: list[list[object]] = []
     scope = task_view(step, task)
     for one in items:
-        values = one.values.evaluate(scope)
+        values = _members(step, one.values.evaluate(scope))
         if isinstance(values, str | list | tuple | dict | set | frozenset):
             listed = list(values)
         else:

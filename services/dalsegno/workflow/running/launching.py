@@ -17,6 +17,7 @@ from dalsegno.workflow.running.follow_ups import End
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import Constant, EvaluationError, Template
+from dalsegno.workflow.secrets import hide_named, is_secret
 from dalsegno.workflow.states import AttemptState, TaskState
 from dalsegno.workflow.targets import UnfitTarget, parse_target
 from dalsegno.workflow.value import Value, made
@@ -186,6 +187,8 @@ def _name(step: Step, spec: Task, scope: Callable[[], View]) -> tuple[str, bool]
     name = template.value if isinstance(template, Constant) else template.evaluate(scope())
     if not name:
         return "std.noop", False
+    if is_secret(name):
+        raise EvaluationError("the name of what it runs is made of a secret: names are shown to everybody")
     is_workflow = spec.workflow is not None or (
         step.workflow.rules.calls.finds_workflows and find_workflow(step, str(name)) is not None
     )
@@ -198,7 +201,7 @@ def _add_action(
     spec = step.spec(task)
     safe = action.description.safe_to_rerun
     if spec.safe_rerun is not None:
-        safe = bool(spec.safe_rerun.evaluate(task_view(step, task, extra)))
+        safe = bool(step.decide(spec.safe_rerun, task_view(step, task, extra)))
     elif step.execution.created.safe_rerun is not None:
         safe = step.execution.created.safe_rerun
     target = "" if spec.target is None else read_target(spec.target.evaluate(task_view(step, task, extra)))
@@ -225,6 +228,8 @@ def _add_action(
 def read_target(value: object) -> str:
     """Return the target that an expression gives. Raises HardFailure for one that cannot be read."""
     text = str(value or "")
+    if is_secret(text):
+        raise HardFailure("the target is made of a secret: targets are shown to everybody")
     try:
         parse_target(text)
     except UnfitTarget as error:
@@ -242,6 +247,8 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         message = f"workflow '{name}' would be {DEPTH_MAX + 1} sub-workflows deep; at most {DEPTH_MAX} are allowed"
         step.later(End(task, TaskState.ERROR, message))
         return False
+    if found.workflow.secrets:
+        given = hide_named(given, found.workflow.secrets, step.cipher)
     declared = {parameter.name for parameter in found.workflow.input}
     missing = missing_input(found.workflow, given)
     if missing:
@@ -262,7 +269,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         version=found.version,
         language=found.workflow.language,
         namespace=created.namespace,
-        input=made(with_defaults(found.workflow, given)),
+        input=made(hide_named(with_defaults(found.workflow, given), found.workflow.secrets, step.cipher)),
         params=Value(data=params),
         environment=step.execution.environment,
         root_id=step.execution.root_id,

@@ -33,8 +33,8 @@ def check_start(step: Step) -> Value | None:
         return None
     try:
         values = step.workflow.vars.evaluate(view.View(step, None, EMPTY_CONTEXT))
-        return Value(data=values)
-    except EvaluationError as error:
+        return Value(data=step.kept(values) if isinstance(values, dict) else values)
+    except (EvaluationError, UnfitValue) as error:
         raise InvalidRequest.of("vars", str(error)) from None
 
 
@@ -119,8 +119,9 @@ def _evaluate_initial(
     """Evaluate the assignments one after the other into `values`; return the errors."""
     for name, template in assignments:
         try:
-            values[name] = template.evaluate(view.View(step, None, EMPTY_CONTEXT, first=values))
-        except EvaluationError as error:
+            value = template.evaluate(view.View(step, None, EMPTY_CONTEXT, first=values))
+            values[name] = step.kept_as(name, value)
+        except (EvaluationError, UnfitValue) as error:
             yield f"cannot evaluate '{name}': {error}"
 
 
@@ -233,7 +234,7 @@ def _finish_noting(step: Step, state: ExecutionState, info: str) -> None:
     size = 2
     for name, template in step.workflow.outputs:
         try:
-            value = template.evaluate(view.View(step, None, context, first=values))
+            value = step.kept_as(name, template.evaluate(view.View(step, None, context, first=values)))
             grown = size + member_bytes(name, made(value))
             limit(grown)
         except (EvaluationError, UnfitValue) as error:
@@ -252,14 +253,15 @@ def _output(step: Step, state: ExecutionState, info: str) -> Value:
         context = final_context(step)
         scope = view.View(step, None, context)
         output = workflow.output.evaluate(scope) if workflow.output is not None else None
-        return made(output or view.values(context))
+        output = output or view.values(context)
+        return made(step.kept(output) if isinstance(output, dict) else output)
     failed: dict[str, object] = {"result": info or None}
     if state is ExecutionState.ERROR:
         context = final_context(step)
         added = None
         if workflow.output_on_error is not None:
             added = workflow.output_on_error.evaluate(view.View(step, None, context))
-        failed.update(added if added and isinstance(added, dict) else view.values(context))
+        failed.update(step.kept(added if added and isinstance(added, dict) else view.values(context)))
     return made(failed)
 
 

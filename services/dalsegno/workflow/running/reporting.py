@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from dalsegno.workflow.changes import AttemptMoved, Signature, TaskMoved, Timer
 from dalsegno.workflow.commands import CancelAction, Send
 from dalsegno.workflow.events import (
@@ -23,8 +25,10 @@ from dalsegno.workflow.records import Attempt, TaskExecution
 from dalsegno.workflow.refusals import NotFound, Refused
 from dalsegno.workflow.running import adhoc, policies
 from dalsegno.workflow.running.follow_ups import AttemptEnded, GoOn, RevertEnded, SettleItems
+from dalsegno.workflow.running.masking import masks
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.secrets import hide_value
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, AttemptState, ExecutionState, TaskState
 from dalsegno.workflow.value import NULL, UnfitValue, Value, made
 
@@ -57,12 +61,17 @@ class Terms(NamedTuple):
 
 NO_TERMS = Terms()
 
+TOO_LARGE = "the result cannot be kept as a secret, which takes a third more than the value"
+SECRET_FAILURE = "cannot evaluate the output of the action; the cause is not shown, because its result is a secret"
+
 
 def report(step: Step, event: TaskDone) -> None:
     """Record a report on an attempt. Late and repeated reports change nothing (P24)."""
     attempt = step.execution.attempts.get(event.key)
     if attempt is None:
         raise NotFound("action execution", attempt_id(step.execution.id, event.key))
+    if step.execution.holds_secrets:
+        event = _masked(step, attempt, event)
     if attempt.state in COMPLETED_ATTEMPT:
         same = event.delivery == attempt.delivery and _reported_state(attempt, event, attempt.ended_s) is attempt.state
         step.verdict = Verdict.DUPLICATE if same else Verdict.SUPERSEDED
@@ -74,6 +83,28 @@ def report(step: Step, event: TaskDone) -> None:
         state = _reported_state(attempt, event, step.at_s)
         assert state is not None
         close(step, attempt, state, event.result, event.error)
+
+
+def _masked(step: Step, attempt: Attempt, event: TaskDone) -> TaskDone:
+    """Return the report without the secrets that the action was given."""
+    found = masks(attempt.input, step.cipher)
+    if found is None:
+        return event
+    try:
+        result = None if event.result is None else found.value(event.result)
+    except UnfitValue as error:
+        fault = f"{TOO_LARGE}: {error}"
+        return msgspec.structs.replace(event, outcome=TaskOutcome.FAILED, result=None, error=fault)
+    return msgspec.structs.replace(event, result=result, error=found.text(event.error))
+
+
+def _hidden(step: Step, result: Value) -> tuple[Value, str]:
+    """Return the result as a secret; what is too large to be one is replaced by the error, which is returned too."""
+    try:
+        return hide_value(result, step.cipher), ""
+    except UnfitValue as error:
+        fault = f"{TOO_LARGE}: {error}"
+        return Value(data=fault), fault
 
 
 def _reported_state(attempt: Attempt, event: TaskDone, at_s: float | None) -> AttemptState | None:
@@ -220,18 +251,24 @@ def _follow(step: Step, task: TaskExecution) -> None:
 
 def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | None, error: str) -> None:
     """Record the end of the attempt. Its task goes on only if it waits for this round of attempts."""
+    task = step.execution.tasks[attempt.key[0]]
+    has_secret = step.spec(task).secret
     if state is _SUCCESS:
         result = result or NULL
         if attempt.adhoc:
             state, result, error = _transformed(step, attempt, result)
+            error = SECRET_FAILURE if error and has_secret else error
     elif state is _ERROR:
         error = error or "the action failed and gave no reason"
         result = result or Value(data=error)
-        step.note("Execution failed. See result for details.", step.execution.tasks[attempt.key[0]], result=result)
+        result = _hidden(step, result)[0] if has_secret else result
+        step.note("Execution failed. See result for details.", task, result=result)
+    if result is not None and has_secret:
+        result, fault = _hidden(step, result)
+        state, error = (_ERROR, fault) if fault else (state, error)
     rules = step.workflow.rules
     answered = attempt.delegated or (rules.pause is _AT_ONCE and attempt.state is AttemptState.PAUSED)
     _move(step, attempt, state, result=result, error=error)
-    task = step.execution.tasks[attempt.key[0]]
     if answered and _is_paused_by_report(step) and not (rules.pause is _ONCE_QUIET and step.execution.delegates):
         step.later(GoOn(task))
     if attempt.reverts:

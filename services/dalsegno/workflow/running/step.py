@@ -8,7 +8,7 @@ that end at once nor a wide fan-out makes the stack deeper, and imports have no 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -22,7 +22,8 @@ from dalsegno.workflow.outside import Given, PausedBelow, Surroundings
 from dalsegno.workflow.records import TaskExecution, error_bytes, error_key
 from dalsegno.workflow.running import notices
 from dalsegno.workflow.running.follow_ups import FollowUp
-from dalsegno.workflow.scope import EVENT_STEPS
+from dalsegno.workflow.scope import EVENT_STEPS, Scope, Template
+from dalsegno.workflow.secrets import Cipher, hide, is_secret, show
 from dalsegno.workflow.states import COMPLETED_EXECUTION, ExecutionState, TaskState
 from dalsegno.workflow.value import VALUE_BYTES_MAX, Value
 
@@ -126,6 +127,31 @@ class Step:
         self.steps_left = 0 if self.given.careful else EVENT_STEPS
         """How many steps of evaluation the event has left. A careful step has none: everything is evaluated
         elsewhere."""
+
+    @property
+    def cipher(self) -> Cipher:
+        """Return what encrypts and decrypts the secrets of the execution."""
+        return self.surroundings.cipher(self.execution.created.namespace)
+
+    def kept(self, values: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the values as they are kept under these names: as secrets, or in clear, where the workflow says so.
+        Raise UnfitValue."""
+        workflow = self.workflow
+        if not (workflow.secrets or workflow.reveal):
+            return values
+        return {name: self.kept_as(name, value) for name, value in values.items()}
+
+    def kept_as(self, name: str, value: object) -> object:
+        """Return the value as it is kept under this name. Raise UnfitValue."""
+        if name in self.workflow.secrets:
+            return hide(value, self.cipher)
+        return show(value, self.cipher) if name in self.workflow.reveal else value
+
+    def decide(self, template: Template, scope: Scope) -> object:
+        """Return a value that the course of the execution depends on and that is not kept: a secret is decrypted for
+        it. Raise EvaluationError."""
+        value = template.evaluate(scope)
+        return show(value, self.cipher) if is_secret(value) else value
 
     @property
     def is_spent(self) -> bool:

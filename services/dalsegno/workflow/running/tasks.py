@@ -129,7 +129,7 @@ def _keeps_result(step: Step, task: TaskExecution) -> bool:
     if spec.keep_result_when is None:
         return spec.keep_result
     try:
-        return bool(spec.keep_result_when.evaluate(task_view(step, task)))
+        return bool(step.decide(spec.keep_result_when, task_view(step, task)))
     except EvaluationError as error:
         raise HardFailure(f"cannot evaluate keep-result of task '{task.name}': {error}") from None
 
@@ -168,8 +168,8 @@ def publish(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> N
     if not branch and not shared:
         return
     scope = _publish_scope(step, task, verdict, info)
-    values = _evaluated(branch, scope, task)
-    wide = _evaluated(shared, scope, task)
+    values = _evaluated(step, branch, scope, task)
+    wide = _evaluated(step, shared, scope, task)
     limit(sum(member_bytes(name, value) for name, value in (*values.items(), *wide.items())))
     if values:
         step.change(Published(task=task.number, values=values))
@@ -187,7 +187,7 @@ def _publish_scope(step: Step, task: TaskExecution, verdict: TaskState, info: st
     return task_view(step, task, state=str(verdict), info=info)
 
 
-def _evaluated(templates: list[Template], scope: View, task: TaskExecution) -> dict[str, Value]:
+def _evaluated(step: Step, templates: list[Template], scope: View, task: TaskExecution) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for template in templates:
         try:
@@ -196,5 +196,5 @@ def _evaluated(templates: list[Template], scope: View, task: TaskExecution) -> d
             raise HardFailure(f"cannot publish from task '{task.name}': {error}") from None
         if not isinstance(published, dict):
             raise HardFailure(f"task '{task.name}' must publish a dict, not a {type(published).__name__}")
-        values.update((name, Value(data=value)) for name, value in published.items())
+        values.update((name, Value(data=value)) for name, value in step.kept(published).items())
     return values

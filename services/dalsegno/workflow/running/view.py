@@ -15,6 +15,7 @@ from dalsegno.workflow.model import Merge
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.scope import EvaluationError
+from dalsegno.workflow.secrets import Cipher, SecretFound, is_secret
 from dalsegno.workflow.value import TASKS_MAX, Value, moment
 
 AnyContext = Context | layers.Layers
@@ -196,6 +197,11 @@ class View:
         return View(self._step, self._task, self._context, self._extra, dict(self._first), self._state, self._info)
 
     @property
+    def secrets(self) -> Cipher | None:
+        """Return what decrypts the secrets of the execution; None: it holds none."""
+        return self._step.cipher if self._execution.holds_secrets else None
+
+    @property
     def at_s(self) -> float:
         """Return the time of the event: the same whenever it is stepped again."""
         return self._step.given.now_s
@@ -355,7 +361,10 @@ class View:
 
     def stored(self, environment: str, key: str) -> object:
         """Return a value of a stored environment of the namespace. Raise KeyError when there is none."""
-        return self._step.surroundings.environment(environment, self._execution.created.namespace)[key]
+        found = self._step.surroundings.environment(environment, self._execution.created.namespace)[key]
+        if not self._execution.holds_secrets and is_secret(found):
+            raise SecretFound(self._step.cipher)
+        return found
 
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool
