@@ -18,6 +18,7 @@ from dalsegno.cli.options import (
     Output,
     Pairs,
     RequestId,
+    Secrets,
     Server,
     call,
     request_id_or_new,
@@ -41,6 +42,7 @@ def put(
     name: Name,
     source: Annotated[str, typer.Argument(metavar="[FILE|JSON]", help="All values: a file, a JSON text, or -.")] = "",
     pairs: Pairs = None,
+    secrets: Secrets = None,
     description: Annotated[str, typer.Option("--description", help="What it is for.")] = "",
     expected_revision: Annotated[
         int | None,
@@ -52,12 +54,13 @@ def put(
     request_id: RequestId = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Create an environment, or replace all its values."""
+    """Create an environment, or replace all its values. A --secret without a value keeps the one that is stored."""
     request = messages.PutEnvironmentRequest(
         namespace=namespace,
         name=name,
         description=description,
         variables=encode_json(read_input(pairs or (), source)),
+        secrets=secrets or (),
         expected_revision=expected_revision,
         comment=comment,
         request_id=request_id_or_new(request_id),

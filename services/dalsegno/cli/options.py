@@ -98,6 +98,10 @@ StopAt = Annotated[
         autocompletion=complete_checkpoint,
     ),
 ]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option("--secret", metavar="NAME", help="Encrypt the value of this name, and never show it. Repeatable."),
+]
 Expected = Annotated[int, typer.Option("--expected-revision", min=0, help="Refuse unless it is at this revision.")]
 
 

@@ -27,6 +27,7 @@ from dalsegno.cli.options import (
     Output,
     Pairs,
     Params,
+    Secrets,
     Source,
     request_id_or_new,
     types_of_workflow,
@@ -58,6 +59,7 @@ def run(
     environment: Environment = "",
     params: Params = "",
     labels: Labels = None,
+    secrets: Secrets = None,
     server: OptionalServer = "",
     namespace: Namespace = "",
     comment: Comment = "",
@@ -78,6 +80,7 @@ def run(
         params=encode_json(read_input((), params)) if params else "",
         environment=environment,
         labels=read_labels(labels or ()),
+        secrets=secrets or (),
         comment=comment,
         request_id=request_id_or_new(""),
     )

@@ -26,12 +26,15 @@ from dalsegno.outgoing.reach import EVERYTHING
 from dalsegno.outgoing.reach import OPTION as REACH_OPTION
 from dalsegno.rpc.options import DATABASE_URL
 from dalsegno.rpc.server import INSTEAD, exposure, is_local
+from dalsegno.secrets.keys import ensure_file
 
 READY_S = 60.0
 """The time in which the services must become ready, on a slow machine with a database to migrate."""
 FOLDER_MODE = 0o700
 _LOG_TAIL_LINES = 15
 _STORED = ("engine", "api")
+SECRET_KEYS = "secrets.key"
+"""The file in the data folder with the key of secrets. Without it nobody can read the secrets of the store."""
 """The services that open the database."""
 
 T = TypeVar("T")
@@ -72,7 +75,9 @@ class ServerConfig:
         reach = (REACH_OPTION, self.private_networks) if self.private_networks else ()
         open_to_all = ("--insecure",) if self.insecure else ()
         services = [
-            self._service("engine", "--listen", self.engine, *open_to_all, *reach, *self._callbacks()),
+            self._service(
+                "engine", "--listen", self.engine, *open_to_all, *reach, *self._callbacks(), *self._secret_keys()
+            ),
             self._service("executor", "--engine", self.engine, "--id", "executor-1", *slots, *allowed, *reach),
             self._service("api", "--listen", self.listen, "--engine", self.engine, *open_to_all),
         ]
@@ -87,6 +92,12 @@ class ServerConfig:
         own = f"{self.links.gateway_scheme}://{self.gateway}" if host not in ("", "0.0.0.0", "[::]") else ""
         url = self.public_url or own
         return ("--public-url", url) if url else ()
+
+    def _secret_keys(self) -> tuple[str, ...]:
+        """Return the option of the engine with the key of secrets in the data folder, unless the environment names
+        others."""
+        named = any(os.environ.get(f"DALSEGNO_ENGINE_SECRET_KEYS{end}") for end in ("", "_COMMAND"))
+        return () if named else ("--secret-keys", str(self.data / SECRET_KEYS))
 
     def _hosts(self) -> tuple[str, ...]:
         """Return the option of the gateway with the host by which third parties reach it."""
@@ -141,6 +152,7 @@ def plan_server(
         _close_to_others(data, report)
         folder = data / "logs"
         folder.mkdir(exist_ok=True)
+        ensure_file(data / SECRET_KEYS)
     except OSError as error:
         raise CommandError(
             f"the data folder {data} cannot be created: {error.strerror}", "choose another with --data DIR"

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from dalsegno.expressions.evaluation import Source, shorten
 from dalsegno.workflow.scope import EvaluationError, Scope
-from dalsegno.workflow.secrets import Cipher, hide, show
+from dalsegno.workflow.secrets import Cipher, SecretFound, hide, show
 from dalsegno.workflow.value import UnfitValue
 
 Answer = TypeVar("Answer")
@@ -97,7 +97,10 @@ class DecryptingScope:
         return self._shown(self._scope.run(name, route))
 
     def stored(self, environment: str, key: str) -> object:
-        return self._shown(self._scope.stored(environment, key))
+        try:
+            return self._shown(self._scope.stored(environment, key))
+        except SecretFound as found:
+            return self._shown(found.value)
 
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool

@@ -144,8 +144,13 @@ class Options(argparse.ArgumentParser):
 
     def add_secret_keys(self) -> None:
         """Add the options with the keys of secrets."""
-        self.add("secret-keys", str, SECRET_KEYS)
-        self.add("secret-keys-command", str, SECRET_KEYS_COMMAND)
+        for name, metavar, told in (
+            ("secret-keys", "FILE", SECRET_KEYS),
+            ("secret-keys-command", "COMMAND", SECRET_KEYS_COMMAND),
+        ):
+            variable = self._prefix + name.upper().replace("-", "_")
+            default = self._environment.get(variable, "")
+            self.add_argument(f"--{name}", default=default, metavar=metavar, help=f"{told} [{variable}]")
 
     def take_secret_keys(self, found: dict[str, Any]) -> tuple[bytes, ...]:
         """Return the keys of secrets, taken out of what was found. Ends the program if they cannot be read."""

@@ -22,6 +22,11 @@ NAMESPACES_MAX = 1_000
 class Ciphers(Protocol):
     """Gives each namespace a cipher of its own."""
 
+    @property
+    def hash_key(self) -> bytes:
+        """Return the key with which requests are hashed; empty: they are hashed without one."""
+        ...
+
     def of(self, namespace: str) -> Cipher:
         """Return the cipher of the namespace."""
         ...
@@ -35,7 +40,13 @@ class StoreCiphers:
 
         self._aes = AESGCM(hmac.digest(store_key, b"encrypt", "sha256"))
         self._nonces = hmac.digest(store_key, b"nonce", "sha256")
+        self._hash_key = hmac.digest(store_key, b"hash", "sha256")
         self.of = lru_cache(NAMESPACES_MAX)(self._of)
+
+    @property
+    def hash_key(self) -> bytes:
+        """Return the key with which requests are hashed: the hash of one with a password must not confirm a guess."""
+        return self._hash_key
 
     def _of(self, namespace: str) -> Cipher:
         return NamespaceCipher(self._aes, self._nonces, namespace)
@@ -73,6 +84,8 @@ class NamespaceCipher:
 
 class NoCiphers:
     """The ciphers of an engine without a key."""
+
+    hash_key = b""
 
     def of(self, namespace: str) -> Cipher:
         """Return a cipher that refuses."""

@@ -1,4 +1,4 @@
-"""The store's tools: python -m dalsegno.store upgrade|check|doctor|backup|token."""
+"""The store's tools: python -m dalsegno.store upgrade|check|doctor|backup|token|rekey."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dalsegno.access.bearer import hash_of, id_of, new_token
 from dalsegno.access.grants import Grant, Role, write_grants
 from dalsegno.rpc.convert import NAME_LENGTH
 from dalsegno.rpc.options import warning_of
+from dalsegno.secrets.keys import STORE_KEY, read_file, rewrap
 from dalsegno.store.inspection import check, diagnose
 from dalsegno.store.opening import DATABASE_URL, open_store
 from dalsegno.store.sql import SqlStore, file_path
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.tool is not _upgrade:
             _refuse_missing_file(options.database)
-        store = open_store(options.database, read_only=options.tool not in (_upgrade, _token))
+        store = open_store(options.database, read_only=options.tool not in (_upgrade, _token, _rekey))
     except (ValueError, StoreUnreachable) as error:
         print(error, file=sys.stderr)
         return 2
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m dalsegno.store", description="Tools for the store.")
     parser.add_argument("--database", help=f"its URL; without it, {DATABASE_URL} from the environment")
-    tools = parser.add_subparsers(required=True, metavar="upgrade|check|doctor|backup|token")
+    tools = parser.add_subparsers(required=True, metavar="upgrade|check|doctor|backup|token|rekey")
     _add_tool(tools, "upgrade", _upgrade, "upgrade the tables to this version")
     _add_tool(tools, "check", _check, "check that every journal replays to exactly the rows")
     _add_tool(tools, "doctor", _doctor, "report what needs attention")
@@ -68,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         help="what it may do; repeatable; default: admin",
     )
+    rekey = _add_tool(tools, "rekey", _rekey, "let another key of yours open the secrets of the store")
+    rekey.add_argument("file", type=Path, help="the keys, one a line: first the new one, behind it the present one")
     return parser
 
 
@@ -141,6 +144,20 @@ def _token(store: SqlStore, options: argparse.Namespace) -> int:
     print(token)
     print("keep it now: it is not shown again", file=sys.stderr)
     print(f"to revoke it: dalsegno token revoke {row.token_id}", file=sys.stderr)
+    return 0
+
+
+def _rekey(store: SqlStore, options: argparse.Namespace) -> int:
+    """Encrypt the key of the store with the first key of the file. Engines that run are not disturbed: they have
+    the key of the store already."""
+    store.check_version()
+    own = read_file(options.file)
+    with store.write() as transaction:
+        wrapped = transaction.queries.setting(STORE_KEY)
+        if wrapped is None:
+            raise ValueError("this store has no secrets: no engine with --secret-keys has used it")
+        transaction.replace_setting(STORE_KEY, rewrap(own, wrapped))
+    print("the first key of the file opens the secrets now: the others may be removed from it")
     return 0
 
 

@@ -109,6 +109,9 @@ class Library(Sender):
         self._upsert(SETTINGS, {"key": key, "value": value}, keep=True)
         return str(self._connection.execute(sa.select(SETTINGS.c.value).where(SETTINGS.c.key == key)).scalar_one())
 
+    def replace_setting(self, key: str, value: str) -> None:
+        self._upsert(SETTINGS, {"key": key, "value": value})
+
     def _upsert(self, table: sa.Table, values: Mapping[str, object], keep: bool = False) -> None:
         """Insert a row. If the primary key exists, replace the row, or with `keep` leave it."""
         kind = sqlite if self._connection.dialect.name == "sqlite" else postgresql

@@ -564,6 +564,9 @@ class MemoryTransaction(MemoryDiscards):
             self.tables = self.tables._replace(settings=self.tables.settings.set(key, value))
         return self.tables.settings[key]
 
+    def replace_setting(self, key: str, value: str) -> None:
+        self.tables = self.tables._replace(settings=self.tables.settings.set(key, value))
+
 
 def _fixed_cells(row: object, columns: Sequence[str]) -> list[Any]:
     return [getattr(row, column) for column in columns]

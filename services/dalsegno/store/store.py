@@ -533,6 +533,10 @@ class Transaction(TokenChanges, Protocol):
         """Store a setting unless it exists. Return its value, so that several engines agree on one."""
         ...
 
+    def replace_setting(self, key: str, value: str) -> None:
+        """Store a setting, whether it exists or not."""
+        ...
+
 
 class Store(Protocol):
     """The store. Methods that read or write raise StoreUnreachable while it is not available."""

@@ -150,7 +150,10 @@ def _with_defaults(workflow: Workflow, event: StartRequested, surroundings: Surr
     if not workflow.rules.calls.checks_input:
         completed = launching.with_defaults(workflow, given)
     if workflow.secrets & completed.keys():
-        completed = hide_named(completed, workflow.secrets, surroundings.cipher(event.creation.namespace))
+        try:
+            completed = hide_named(completed, workflow.secrets, surroundings.cipher(event.creation.namespace))
+        except (UnfitValue, EvaluationError) as error:
+            raise InvalidRequest.of("input", str(error)) from None
     elif completed.keys() == given.keys():
         return event.creation
     return msgspec.structs.replace(event.creation, input=Value(data=completed))

@@ -42,9 +42,11 @@ class SecretFound(BaseException):
     """A scope without secrets was asked for a value that is one: the expression is evaluated again, and its value is a
     secret. (As with Suspended, no handler may take it for an error of an expression.)"""
 
-    def __init__(self, cipher: Cipher) -> None:
+    def __init__(self, cipher: Cipher, value: object) -> None:
+        """`value`: the secret, encrypted."""
         super().__init__()
         self.cipher = cipher
+        self.value = value
 
 
 def holds_secret(text: str) -> bool:
@@ -77,8 +79,18 @@ def hide_value(value: Value, cipher: Cipher) -> Value:
 
 
 def hide_named(values: Mapping[str, object], names: Collection[str], cipher: Cipher) -> dict[str, object]:
-    """Return the values, those of the given names as secrets."""
+    """Return the values, those of the given names as secrets. Raise UnfitValue, and EvaluationError without a key."""
+    if not names:
+        return dict(values)
     return {name: hide(value, cipher) if name in names else value for name, value in values.items()}
+
+
+def hide_like(before: object, given: Value, cipher: Cipher) -> Value:
+    """Return an object, with each member as a secret that is one in the object before."""
+    if not isinstance(before, dict) or not isinstance(given.data, dict):
+        return given
+    names = {name for name in given.data if is_secret(before.get(name))}
+    return Value(data=hide_named(given.data, names, cipher)) if names else given
 
 
 def show(data: object, cipher: Cipher) -> object:

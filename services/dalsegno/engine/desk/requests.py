@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Sequence
-from typing import Generic
+from typing import Generic, NamedTuple
 
 from dalsegno.engine.batches.answers import Answer, KeptAnswer, Response
 from dalsegno.engine.batches.batch import Batch
@@ -26,6 +26,19 @@ from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1.execution_service_pb2 import CancelExecutionRequest
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.refusals import AlreadyExists, Deleted, RequestIdReused
+
+
+class BodyHash(NamedTuple):
+    """The hash of a request."""
+
+    stored: str
+    """With the key of the store, if it has one."""
+    plain: str
+    """Without a key, as an engine without one has stored it."""
+
+    def is_of(self, body_hash: str) -> bool:
+        """Return whether a stored hash is that of the request."""
+        return body_hash in (self.stored, self.plain)
 
 
 class AnswerCall(Work, Generic[Request, Plan, Response]):
@@ -96,7 +109,7 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
         if identity is None:
             self._answer = self._carry_out_plan(batch).response
             return
-        body = body_hash(self._write.name, self._call.request)
+        body = body_hash(batch, self._write.name, self._call.request)
         found = find_answered(batch, identity, body)
         if isinstance(found, RequestRow):
             check_still_there(batch, found)
@@ -109,7 +122,7 @@ class AnswerCall(Work, Generic[Request, Plan, Response]):
             batch.answers.keep(
                 identity.namespaces[0],
                 identity.request_id,
-                KeptAnswer(body, answer, lambda: self._wrap(answer.response).SerializeToString()),
+                KeptAnswer(body.stored, answer, lambda: self._wrap(answer.response).SerializeToString()),
             )
 
     def _carry_out_plan(self, batch: Batch) -> Answer[Response]:
@@ -154,20 +167,21 @@ class PruneRequests(Work):
         batch.transaction.prune_engines()
 
 
-def body_hash(name: str, request: AnyRequest) -> str:
+def body_hash(batch: Batch, name: str, request: AnyRequest) -> BodyHash:
     """Return a hash that differs for requests with different contents."""
-    return hashlib.blake2b(
-        name.encode() + b"\0" + request.SerializeToString(deterministic=True), digest_size=16
-    ).hexdigest()
+    body = name.encode() + b"\0" + request.SerializeToString(deterministic=True)
+    key = batch.lookups.ciphers.hash_key
+    plain = hashlib.blake2b(body, digest_size=16).hexdigest()
+    return BodyHash(hashlib.blake2b(body, digest_size=16, key=key).hexdigest() if key else plain, plain)
 
 
-def find_answered(batch: Batch, identity: RequestIdentity, body: str) -> RequestRow | KeptAnswer | None:
+def find_answered(batch: Batch, identity: RequestIdentity, body: BodyHash) -> RequestRow | KeptAnswer | None:
     """Return the answer that the same request got before, also in this batch. Raises RequestIdReused when a different
     request has the same id."""
     for namespace in identity.namespaces:
         found: RequestRow | KeptAnswer | None = batch.answers.find(namespace, identity.request_id)
         found = found or batch.transaction.find_request(namespace, identity.request_id)
-        if found is not None and found.body_hash == body:
+        if found is not None and body.is_of(found.body_hash):
             return found
         if found is not None and namespace == identity.namespaces[0]:
             raise RequestIdReused(identity.request_id)
@@ -197,12 +211,12 @@ def find_first_answer(
 
     Requests are the same if their bodies and request ids are equal. Raises AlreadyExists.
     """
-    body = body_hash(name, request)
+    body = body_hash(batch, name, request)
     kept = batch.answers.find(_ID_PLACE, execution_id)
-    if kept is not None and kept.body_hash == body:
+    if kept is not None and body.is_of(kept.body_hash):
         return kept.answer
     found = batch.transaction.find_request(_ID_PLACE, execution_id)
-    if kept is not None or found is None or found.body_hash != body:
+    if kept is not None or found is None or not body.is_of(found.body_hash):
         raise AlreadyExists("execution", execution_id)
     return Answer(kind.FromString(found.answer), about=_about(batch, execution_id))
 
@@ -211,7 +225,7 @@ def keep_first_answer(
     batch: Batch, name: str, execution_id: str, request: AnyRequest, answer: Answer[Response]
 ) -> None:
     """Store which request chose an execution id."""
-    kept = KeptAnswer(body_hash(name, request), answer, lambda: answer.response.SerializeToString())
+    kept = KeptAnswer(body_hash(batch, name, request).stored, answer, lambda: answer.response.SerializeToString())
     batch.answers.keep(_ID_PLACE, execution_id, kept)
 
 

@@ -32,6 +32,7 @@ from dalsegno.workflow.checkpoints.forking import ForkWish
 from dalsegno.workflow.events import ContextUpdated, RerunRequested, StartRequested, TaskChoice
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.secrets import Cipher, hide_like
 from dalsegno.workflow.states import COMPLETED_TASK
 from dalsegno.workflow.value import Value
 
@@ -179,6 +180,7 @@ def _creation(
     else:
         workflow = batch.lookups.workflows.of(created, batch.transaction.queries)
     declared = {parameter.name for parameter in workflow.input}
+    cipher = batch.lookups.ciphers.of(created.namespace)
     given = _object(created.input)
     if (
         request.latest_definition
@@ -191,9 +193,9 @@ def _creation(
         namespace=created.namespace,
         version=version,
         language=language,
-        input=Value(data={**given, **_object(plan.input)}),
+        input=Value(data={**given, **_object(hide_like(given, plan.input, cipher))}),
         params=created.params,
-        environment=_override(created.environment, plan.environment),
+        environment=_override(created.environment, plan.environment, cipher),
         labels=_labels(request, created),
         description=created.description,
         at_s=batch.at_s,
@@ -228,8 +230,11 @@ def _newest(batch: Batch, created: ExecutionCreated) -> tuple[Workflow, str, int
     return workflow, row.definition_id, row.version
 
 
-def _override(environment: Value, over: Value | None) -> Value:
-    return environment if over is None else Value(data={**_object(environment), **_object(over)})
+def _override(environment: Value, over: Value | None, cipher: Cipher) -> Value:
+    if over is None:
+        return environment
+    own = _object(environment)
+    return Value(data={**own, **_object(hide_like(own, over, cipher))})
 
 
 def _object(value: Value) -> dict[str, object]:

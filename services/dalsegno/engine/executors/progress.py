@@ -6,14 +6,18 @@ Progress is no event, no change and no journal entry. A hundred reports in a sec
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from itertools import islice
+
+from msgspec import structs
 
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.work import Work
 from dalsegno.store.records import NewProgress, Progress
 from dalsegno.v1 import execution_pb2
 from dalsegno.workflow.identity import AttemptKey
-from dalsegno.workflow.value import UnfitValue, byte_length, checked
+from dalsegno.workflow.running.masking import masks
+from dalsegno.workflow.value import UnfitValue, Value, byte_length, checked
 
 TEXT_CHARACTERS_MAX = 1_000
 DETAILS_BYTES_MAX = 65_536
@@ -70,6 +74,20 @@ class Board:
                 del self._news[place]
 
 
+def _without_secrets(batch: Batch, reported: NewProgress) -> NewProgress:
+    """Return the report without the secrets that the action was given."""
+    progress = reported.progress
+    execution = batch.look_at(reported.execution_id) if progress.text or progress.details else None
+    if execution is None or not execution.holds_secrets:
+        return reported
+    attempt = execution.attempts.get(reported.key)
+    found = None if attempt is None else masks(attempt.input, batch.lookups.ciphers.of(execution.created.namespace))
+    if found is None:
+        return reported
+    details = found.value(Value(text=progress.details)).text if progress.details else ""
+    return replace(reported, progress=structs.replace(progress, text=found.text(progress.text), details=details))
+
+
 class WriteProgress(Work):
     """Writes the progress that the board holds."""
 
@@ -88,7 +106,8 @@ class WriteProgress(Work):
         return {each.execution_id for each in self._reports}
 
     def carry_out(self, batch: Batch) -> None:
-        batch.transaction.save_progress([each for each in self._reports if batch.exists(each.execution_id)])
+        there = (each for each in self._reports if batch.exists(each.execution_id))
+        batch.transaction.save_progress([_without_secrets(batch, each) for each in there])
 
     def done(self) -> None:
         self._board.written(self._reports)

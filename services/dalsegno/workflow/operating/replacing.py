@@ -19,7 +19,7 @@ from dalsegno.workflow.events import (
 )
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.running.step import Step
-from dalsegno.workflow.secrets import Cipher, hide_value, is_secret
+from dalsegno.workflow.secrets import Cipher, hide_like, hide_named, hide_value, is_secret
 from dalsegno.workflow.value import UnfitValue, Value
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
@@ -48,27 +48,15 @@ def _hidden_event(step: Step, event: Event) -> Event:
     return event
 
 
-def like(before: object, given: Value, cipher: Cipher) -> Value:
-    """Return an object, with each member hidden that is a secret in the object before."""
-    if not isinstance(before, dict) or not isinstance(given.data, dict):
-        return given
-    names = {name for name in given.data if is_secret(before.get(name))}
-    return _named(given, names, cipher)
-
-
 def _named(given: Value, names: set[str], cipher: Cipher) -> Value:
+    """Return an object with these members hidden; anything else is refused later."""
     if not names or not isinstance(given.data, dict):
         return given
-    members = {name: Value(data=member) for name, member in given.data.items()}
-    return Value(data={name: _hidden(name, value, names, cipher).data for name, value in members.items()})
-
-
-def _hidden(name: str, value: Value, names: set[str], cipher: Cipher) -> Value:
-    return hide_value(value, cipher) if name in names else value
+    return Value(data=hide_named(given.data, names, cipher))
 
 
 def _environment(step: Step, given: Value | None) -> Value | None:
-    return None if given is None else like(step.execution.environment.data, given, step.cipher)
+    return None if given is None else hide_like(step.execution.environment.data, given, step.cipher)
 
 
 def _choice(step: Step, choice: TaskChoice) -> TaskChoice:

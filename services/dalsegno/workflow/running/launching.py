@@ -20,7 +20,7 @@ from dalsegno.workflow.scope import Constant, EvaluationError, Template
 from dalsegno.workflow.secrets import hide_named, is_secret
 from dalsegno.workflow.states import AttemptState, TaskState
 from dalsegno.workflow.targets import UnfitTarget, parse_target
-from dalsegno.workflow.value import Value, made
+from dalsegno.workflow.value import UnfitValue, Value, made
 
 DEPTH_MAX = 500
 """The most levels of nested sub-workflows. A workflow that calls itself without end would be faster than any cancel,
@@ -247,8 +247,12 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         message = f"workflow '{name}' would be {DEPTH_MAX + 1} sub-workflows deep; at most {DEPTH_MAX} are allowed"
         step.later(End(task, TaskState.ERROR, message))
         return False
-    if found.workflow.secrets:
+    try:
         given = hide_named(given, found.workflow.secrets, step.cipher)
+        complete = hide_named(with_defaults(found.workflow, given), found.workflow.secrets, step.cipher)
+    except (UnfitValue, EvaluationError) as error:
+        step.later(End(task, TaskState.ERROR, f"workflow '{name}' cannot be given its secrets: {error}"))
+        return False
     declared = {parameter.name for parameter in found.workflow.input}
     missing = missing_input(found.workflow, given)
     if missing:
@@ -269,7 +273,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         version=found.version,
         language=found.workflow.language,
         namespace=created.namespace,
-        input=made(hide_named(with_defaults(found.workflow, given), found.workflow.secrets, step.cipher)),
+        input=made(complete),
         params=Value(data=params),
         environment=step.execution.environment,
         root_id=step.execution.root_id,

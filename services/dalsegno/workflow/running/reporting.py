@@ -102,7 +102,7 @@ def _hidden(step: Step, result: Value) -> tuple[Value, str]:
     """Return the result as a secret; what is too large to be one is replaced by the error, which is returned too."""
     try:
         return hide_value(result, step.cipher), ""
-    except UnfitValue as error:
+    except (UnfitValue, EvaluationError) as error:
         fault = f"{TOO_LARGE}: {error}"
         return Value(data=fault), fault
 
@@ -252,7 +252,7 @@ def _follow(step: Step, task: TaskExecution) -> None:
 def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | None, error: str) -> None:
     """Record the end of the attempt. Its task goes on only if it waits for this round of attempts."""
     task = step.execution.tasks[attempt.key[0]]
-    has_secret = step.spec(task).secret
+    has_secret = step.workflow.tasks[task.name].secret
     if state is _SUCCESS:
         result = result or NULL
         if attempt.adhoc:

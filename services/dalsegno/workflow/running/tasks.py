@@ -11,7 +11,7 @@ from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import ExecutionState, TaskState
-from dalsegno.workflow.value import Value, limit, member_bytes
+from dalsegno.workflow.value import UnfitValue, Value, limit, member_bytes
 
 # A lookup of a member in its class is slow, and every step needs these (see execution.py).
 _UNBEGUN = (TaskState.IDLE, TaskState.WAITING)
@@ -196,5 +196,9 @@ def _evaluated(step: Step, templates: list[Template], scope: View, task: TaskExe
             raise HardFailure(f"cannot publish from task '{task.name}': {error}") from None
         if not isinstance(published, dict):
             raise HardFailure(f"task '{task.name}' must publish a dict, not a {type(published).__name__}")
-        values.update((name, Value(data=value)) for name, value in step.kept(published).items())
+        try:
+            kept = step.kept(published)
+        except (EvaluationError, UnfitValue) as error:
+            raise HardFailure(f"task '{task.name}' cannot publish a secret: {error}") from None
+        values.update((name, Value(data=value)) for name, value in kept.items())
     return values

@@ -363,7 +363,7 @@ class View:
         """Return a value of a stored environment of the namespace. Raise KeyError when there is none."""
         found = self._step.surroundings.environment(environment, self._execution.created.namespace)[key]
         if not self._execution.holds_secrets and is_secret(found):
-            raise SecretFound(self._step.cipher)
+            raise SecretFound(self._step.cipher, found)
         return found
 
     def tasks(

@@ -1,0 +1,491 @@
+"""Stories of the core: secrets, from the input to the report of an action."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tests.world import CIPHERS, ExecutionState, Played, World, play_standard
+
+from dalsegno.workflow.events import (
+    ChildChoice,
+    Choice,
+    ContextUpdated,
+    RerunRequested,
+    ResumeRequested,
+    TaskChoice,
+)
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.records import Attempt
+from dalsegno.workflow.refusals import InvalidRequest
+from dalsegno.workflow.secrets import MARK, MASK, hide, is_secret, mask, show
+from dalsegno.workflow.value import Value
+
+PASSWORD = "correct horse battery/staple?"
+CIPHER = CIPHERS.of("")
+
+MISTRAL = """
+version: '2.0'
+wf:
+  input: [user, password]
+  secrets: [password]
+  output: {url: <% $.url %>, user: <% $.user %>, length: <% $.length %>}
+  reveal: [length]
+  tasks:
+    t1:
+      action: std.echo
+      input: {output: "https://<% $.user %>:<% $.password %>@example.com"}
+      publish: {url: <% task().result %>, length: <% $.password.len() %>, basic: <% $.user + $.password %>}
+      on-success:
+        - t2: <% $.password.startsWith('correct') %>
+        - fail: <% $.password.startsWith('wrong') %>
+    t2: {action: std.noop}
+"""
+
+ORQUESTA = """
+version: 1.0
+name: wf
+input: [user, password]
+secrets: [password]
+reveal: [length]
+output: [{url: <% ctx().url %>}, {user: <% ctx().user %>}, {length: <% ctx().length %>}]
+tasks:
+  t1:
+    action: std.echo
+    input: {output: "https://<% ctx().user %>:<% ctx().password %>@example.com"}
+    next:
+      - when: <% succeeded() and ctx().password.startsWith('correct') %>
+        publish: [{url: <% result() %>}, {length: <% ctx().password.len() %>}]
+        do: t2
+      - when: <% ctx().password.startsWith('wrong') %>
+        do: fail
+  t2: {action: std.noop}
+"""
+
+BOTH = pytest.mark.parametrize("text", [MISTRAL, ORQUESTA], ids=["mistral", "orquesta"])
+
+
+class Seen:
+    """Plays actions as executors do: with their inputs decrypted. Keeps what it saw."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self.inputs: list[tuple[str, Any]] = []
+        self._answer = answer
+
+    def __call__(self, execution: Execution, attempt: Attempt) -> Played:
+        given = show(attempt.input.data, CIPHER)
+        task = execution.tasks[attempt.key[0]]
+        self.inputs.append((task.name, given))
+        if self._answer is not None:
+            played = self._answer(task.name, given)
+            if played is not None:
+                assert isinstance(played, Played)
+                return played
+        shown = Attempt(attempt.key, attempt.action, Value(data=given), attempt.state)
+        return play_standard(execution, shown)
+
+
+def world(text: str, answer: Any = None) -> tuple[World, Seen]:
+    """A world that knows the definitions, and what its executors see."""
+    seen = Seen(answer)
+    made = World(player=seen)
+    made.define(text)
+    return made, seen
+
+
+def written(here: World) -> str:
+    """Everything that would be stored or sent: journals, large texts, notices, messages."""
+    texts = [line for journal in here.journals.values() for line in journal]
+    texts += [notice.payload.text for notice in here.notices]
+    texts += [text for text in here.texts.values()] if hasattr(here.texts, "values") else [repr(here.texts)]
+    return "\n".join(texts)
+
+
+def assert_hidden(here: World, *texts: str) -> None:
+    """None of these texts is stored anywhere, and each journal gives its execution again."""
+    here.check_journals()
+    whole = written(here)
+    for text in texts:
+        assert text not in whole
+        assert json.dumps(text)[1:-1] not in whole
+
+
+@BOTH
+def test_a_secret_input_is_seen_by_its_action_alone(text: str) -> None:
+    """What is stored has no password; the action gets it; what is made of it is a secret, but for what is revealed."""
+    here, seen = world(text)
+    execution = here.start("wf", {"user": "anna", "password": PASSWORD})
+    here.run()
+
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    assert seen.inputs[0] == ("t1", {"output": f"https://anna:{PASSWORD}@example.com"})
+    assert [name for name, _ in seen.inputs] == ["t1", "t2"]
+    assert_hidden(here, PASSWORD, "battery")
+    assert execution.output is not None
+    output: Any = execution.output.data
+    assert (output["user"], output["length"]) == ("anna", len(PASSWORD))
+    assert mask(execution.output.text).count(MASK) in (0, 1)
+
+
+@BOTH
+def test_a_result_has_no_secret_of_its_input(text: str) -> None:
+    """The action repeats what it was given: in clear, in base64, percent-encoded, as a key and in its error."""
+    basic = base64.b64encode(f"anna:{PASSWORD}".encode()).decode()
+    told = {
+        "plain": f"I got {PASSWORD}!",
+        "basic": basic,
+        "quoted": quote(PASSWORD),
+        PASSWORD: [PASSWORD, {"deep": f"x{PASSWORD}"}],
+        "harmless": 17,
+    }
+    definitions = text.replace("https://<% $.user %>:<% $.password %>@example.com", "<% $.password %>").replace(
+        "https://<% ctx().user %>:<% ctx().password %>@example.com", "<% ctx().password %>"
+    )
+    here, _ = world(definitions, lambda task, given: Played(result=told) if task == "t1" else None)
+    execution = here.start("wf", {"user": "anna", "password": PASSWORD})
+    here.run()
+
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    stored: Any = execution.attempts[1, 0, 1].result
+    assert stored.data["plain"] == f"I got {MASK}!"
+    assert stored.data["harmless"] == 17
+    assert stored.data[MASK] == [MASK, {"deep": f"x{MASK}"}]
+    assert_hidden(here, PASSWORD, basic[8:-4], quote(PASSWORD))
+
+
+def test_an_error_has_no_secret_of_its_input() -> None:
+    """An action that fails with the password in its message."""
+    text = """
+version: '2.0'
+wf:
+  input: [password]
+  secrets: [password]
+  tasks:
+    t1: {action: std.echo, input: {output: <% $.password %>}}
+"""
+    here, _ = world(text, lambda task, given: Played("failed", error=f"no such user: {PASSWORD}"))
+    execution = here.start("wf", {"password": PASSWORD})
+    here.run()
+
+    assert execution.state is ExecutionState.ERROR
+    assert f"no such user: {MASK}" in execution.info
+    assert_hidden(here, PASSWORD)
+
+
+@BOTH
+def test_an_expression_that_fails_names_no_value(text: str) -> None:
+    """The error of an expression that has read a secret tells neither the value nor the cause."""
+    broken = text.replace("$.password.len()", "int($.password)").replace("ctx().password.len()", "int(ctx().password)")
+    here, _ = world(broken)
+    execution = here.start("wf", {"user": "anna", "password": PASSWORD})
+    here.run()
+
+    assert execution.state is ExecutionState.ERROR
+    assert "the cause is not shown, because it reads a secret" in execution.info + repr(execution.errors)
+    assert_hidden(here, PASSWORD)
+
+
+def test_items_of_a_secret_list_are_secrets() -> None:
+    """with-items over a secret list: each action gets its item, and no item is stored in clear."""
+    text = """
+version: '2.0'
+wf:
+  input: [keys]
+  secrets: [keys]
+  tasks:
+    t1:
+      with-items: key in <% $.keys %>
+      action: std.echo output=<% $.key %>
+      publish: {found: <% task().result %>}
+"""
+    here, seen = world(text)
+    execution = here.start("wf", {"keys": ["first-key", "second-key"]})
+    here.run()
+
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    assert [given["output"] for _, given in seen.inputs] == ["first-key", "second-key"]
+    assert_hidden(here, "first-key", "second-key")
+
+
+def test_items_with_a_secret_member() -> None:
+    """A list of dicts of which one member is a secret: only that is encrypted."""
+    text = """
+version: '2.0'
+wf:
+  input: [hosts, password]
+  secrets: [password]
+  tasks:
+    t1:
+      with-items: host in <% $.hosts %>
+      action: std.echo
+      input: {output: {host: <% $.host %>, password: <% $.password %>}}
+"""
+    here, seen = world(text)
+    execution = here.start("wf", {"hosts": ["a.example.com", "b.example.com"], "password": PASSWORD})
+    here.run()
+
+    assert [given["output"]["password"] for _, given in seen.inputs] == [PASSWORD, PASSWORD]
+    stored: Any = execution.attempts[1, 0, 1].input.data
+    assert stored["output"]["host"] == "a.example.com"
+    assert is_secret(stored["output"]["password"])
+    assert_hidden(here, PASSWORD)
+
+
+def test_a_subworkflow_gets_and_returns_secrets() -> None:
+    """A child that declares a secret, and one that does not know that it was given one: both return secrets."""
+    text = """
+version: '2.0'
+parent:
+  input: [password]
+  secrets: [password]
+  output: {a: <% $.a %>, b: <% $.b %>, c: <% $.c %>}
+  tasks:
+    t1: {workflow: child, input: {given: <% $.password %>}, publish: {a: <% task().result.made %>}, on-success: t2}
+    t2: {workflow: strict, input: {token: literal-token}, publish: {b: <% task().result.made %>}, on-success: t3}
+    t3: {action: std.echo output=3, publish: {c: <% task().result %>}}
+child:
+  input: [given]
+  output: {made: <% $.made %>}
+  tasks:
+    t1: {action: std.echo, input: {output: "<% $.given %>!"}, publish: {made: <% $.given + '!' %>}}
+strict:
+  input: [token]
+  secrets: [token]
+  output: {made: <% $.token %>}
+  tasks:
+    t1: {action: std.noop}
+"""
+    here, seen = world(text)
+    execution = here.start("parent", {"password": PASSWORD})
+    here.run()
+
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    assert ("t1", {"output": f"{PASSWORD}!"}) in seen.inputs
+    assert execution.output is not None
+    output: Any = execution.output.data
+    assert is_secret(output["a"])
+    assert show(output, CIPHER) == {"a": f"{PASSWORD}!", "b": "literal-token", "c": 3}
+    assert_hidden(here, PASSWORD, "literal-token")
+
+
+def test_the_result_of_a_secret_task_is_a_secret() -> None:
+    """`secret: true`: a task that fetches a password; its result is a secret, and what is made of it."""
+    text = """
+version: '2.0'
+wf:
+  output: {token: <% $.token %>}
+  tasks:
+    fetch:
+      action: std.echo output=1
+      secret: true
+      publish: {token: <% task().result.token %>}
+      on-success: use
+    use: {action: std.echo, input: {output: <% $.token %>}}
+"""
+    here, seen = world(text, lambda task, given: Played(result={"token": PASSWORD}) if task == "fetch" else None)
+    execution = here.start("wf")
+    here.run()
+
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    assert seen.inputs[-1] == ("use", {"output": PASSWORD})
+    assert_hidden(here, PASSWORD)
+
+
+def test_a_rerun_uses_the_same_secret_and_takes_a_new_one() -> None:
+    """Rerun without an input needs no password; with a new one, that is a secret because the old one was."""
+    text = """
+version: '2.0'
+wf:
+  input: [password]
+  secrets: [password]
+  tasks:
+    t1: {action: std.echo, input: {output: <% $.password %>}}
+"""
+    tries: list[Any] = []
+
+    def fail_twice(task: str, given: Any) -> Played | None:
+        tries.append(given)
+        return Played("failed", error="no") if len(tries) < 3 else None
+
+    here, seen = world(text, fail_twice)
+    execution = here.start("wf", {"password": PASSWORD})
+    here.run()
+    here.tell(execution.id, RerunRequested(at_s=here.now_s))
+    here.run()
+    assert [given for _, given in seen.inputs] == [{"output": PASSWORD}] * 2
+
+    choice = TaskChoice(task="t1", input=Value(data={"output": "another secret"}))
+    here.tell(execution.id, RerunRequested(at_s=here.now_s, choices=(choice,)))
+    here.run()
+
+    assert seen.inputs[-1] == ("t1", {"output": "another secret"})
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    assert_hidden(here, PASSWORD, "another secret")
+
+
+def test_an_edit_replaces_a_secret_by_a_secret() -> None:
+    """UpdateContext of a variable that is a secret, though the request does not say so."""
+    text = """
+version: '2.0'
+wf:
+  input: [password]
+  secrets: [password]
+  tasks:
+    t1: {action: std.echo output=1, publish: {made: <% $.password + '!' %>}, on-success: t2}
+    t2: {action: std.echo, pause-before: true, input: {output: <% $.made + $.password %>}}
+"""
+    here, seen = world(text)
+    execution = here.start("wf", {"password": PASSWORD})
+    here.run()
+    assert execution.state is ExecutionState.PAUSED
+    new = {"password": Value(data="edited-secret")}
+    here.tell(execution.id, ContextUpdated(at_s=here.now_s, values=new))
+    made = {"made": Value(data="made-secret")}
+    here.tell(execution.id, ContextUpdated(at_s=here.now_s, task="t1", values=made))
+    here.tell(execution.id, ResumeRequested(at_s=here.now_s))
+    here.run()
+
+    assert seen.inputs[-1] == ("t2", {"output": "made-secretedited-secret"})
+    assert_hidden(here, PASSWORD, "edited-secret", "made-secret")
+
+
+def test_the_environment_may_hold_secrets() -> None:
+    """An environment with a secret: expressions read it, a resume replaces it, and the child inherits it."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    t1: {action: std.echo, input: {output: <% env().password + env().host %>}, on-success: t2}
+    t2: {workflow: child, pause-before: true}
+child:
+  tasks:
+    t1: {action: std.echo, input: {output: <% env().password %>}}
+"""
+    here, seen = world(text)
+    environment = {"host": "example.com", "password": hide(PASSWORD, CIPHER)}
+    execution = here.start("wf", environment=environment)
+    here.run()
+    assert seen.inputs[0] == ("t1", {"output": f"{PASSWORD}example.com"})
+    here.tell(execution.id, ResumeRequested(at_s=here.now_s, environment=Value(data={"password": "renewed-secret"})))
+    here.run()
+
+    assert seen.inputs[-1] == ("t1", {"output": "renewed-secret"})
+    assert_hidden(here, PASSWORD, "renewed-secret")
+
+
+def test_a_stored_environment_may_hold_secrets() -> None:
+    """Orquesta's st2kv: an execution without any secret reads one, and what it makes of it is one."""
+    text = """
+version: 1.0
+name: wf
+output: [{made: <% ctx().made %>}]
+tasks:
+  t1:
+    action: std.echo
+    input: {output: <% st2kv('system.password') + '!' %>}
+    next:
+      - publish: [{made: <% st2kv('system.password') %>}]
+"""
+    here, seen = world(text)
+    here.environments["system"] = {"password": hide(PASSWORD, CIPHER)}
+    execution = here.start("wf")
+    here.run()
+
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    assert seen.inputs == [("t1", {"output": f"{PASSWORD}!"})]
+    assert execution.output is not None
+    assert is_secret(execution.output.data["made"])  # type: ignore[index]
+    assert_hidden(here, PASSWORD)
+
+
+def test_a_name_is_never_made_of_a_secret() -> None:
+    """The name of an action is shown to everybody, so it is refused."""
+    text = """
+version: '2.0'
+wf:
+  input: [name]
+  secrets: [name]
+  tasks:
+    t1: {action: <% $.name %>}
+"""
+    here, _ = world(text)
+    execution = here.start("wf", {"name": "std.noop"})
+    here.run()
+
+    assert execution.state is ExecutionState.ERROR
+    assert "is made of a secret" in execution.info
+
+
+def test_a_secret_is_no_key_of_a_dict() -> None:
+    """A key of a dict is shown, so a secret is refused there."""
+    text = """
+version: 1.0
+name: wf
+input: [key]
+secrets: [key]
+tasks:
+  t1:
+    action: std.echo
+    input: {output: {"<% ctx().key %>": 1}}
+"""
+    here, _ = world(text)
+    execution = here.start("wf", {"key": "hidden-key"})
+    here.run()
+
+    assert execution.state is ExecutionState.ERROR
+    assert_hidden(here, "hidden-key")
+
+
+def test_a_skipped_secret_task_has_a_secret_output() -> None:
+    """The output that an operator gives in place of the result of a task whose results are secrets."""
+    text = """
+version: '2.0'
+wf:
+  output: {token: <% $.token %>}
+  on-failure: pause
+  tasks:
+    fetch: {action: std.fail, secret: true, publish: {token: <% task().result.token %>}, on-success: use}
+    use: {action: std.echo, input: {output: <% $.token %>}}
+"""
+    here, seen = world(text)
+    execution = here.start("wf")
+    here.run()
+    output = Value(data={"token": "given-secret"})
+    choice = TaskChoice(task="fetch", choice=Choice.SKIP, output=output, child=ChildChoice.FRESH)
+    here.tell(execution.id, ResumeRequested(at_s=here.now_s, choices=(choice,)))
+    here.run()
+
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    assert seen.inputs[-1] == ("use", {"output": "given-secret"})
+    assert_hidden(here, "given-secret")
+
+
+def test_a_value_from_outside_has_no_mark() -> None:
+    """Nobody but the engine writes encrypted values: an edit with the mark, also with escapes, is refused."""
+    from dalsegno.workflow.value import UnfitValue, checked
+
+    for text in (f'["{MARK}abc"]', '["\\u0064' + MARK[1:] + 'abc"]'):
+        with pytest.raises(UnfitValue, match="mark of encrypted values"):
+            checked(text)
+
+
+def test_names_in_both_lists_are_refused() -> None:
+    """A name cannot be a secret and revealed; `reveal` alone is a warning of the validation."""
+    from dalsegno.definitions.document import read
+
+    both = MISTRAL.replace("reveal: [length]", "reveal: [password]")
+    assert any("is in `secrets` too" in str(problem) for problem in read(both).problems)
+    warnings = [str(each) for each in read(MISTRAL).warnings]
+    assert any("is shown to everybody" in each for each in warnings)
+
+
+def test_a_start_without_a_key_is_refused() -> None:
+    """An engine without a key refuses a workflow with secrets, and says what to do."""
+    from dalsegno.secrets.cipher import NO_CIPHERS
+
+    with pytest.raises(Exception, match="no key for secrets") as refused:
+        hide("x", NO_CIPHERS.of(""))
+    assert not isinstance(refused.value, InvalidRequest)
