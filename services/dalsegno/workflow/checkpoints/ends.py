@@ -102,7 +102,7 @@ def call(step: Step, undo: Undo, failure: str, given: Value | None = None) -> Ca
     action = adhoc.resolve(step, str(revert.action.evaluate(scope)), found, lambda: scope)
     safe = action.description.safe_to_rerun
     if revert.safe_rerun is not None:
-        safe = bool(step.decide(revert.safe_rerun, scope))
+        safe = step.decide(revert.safe_rerun, scope)
     target = "" if revert.target is None else read_target(revert.target.evaluate(scope))
     timeout_s = seconds(revert.timeout_s, scope, "timeout") or None
     return Call(action, made(action.input), safe, target, timeout_s)

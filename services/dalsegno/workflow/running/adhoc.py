@@ -11,6 +11,7 @@ from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View
 from dalsegno.workflow.scope import Constant, EvaluationError
+from dalsegno.workflow.secrets import hide_named, is_secret, show
 
 CHAIN_MAX = 32
 """The longest chain of ad-hoc actions; a longer one is taken for a cycle."""
@@ -67,7 +68,7 @@ def resolve(step: Step, name: str, given: Mapping[str, object], scope: Callable[
             raise Unresolved(f"ad-hoc action '{outer}' is based on '{full_name}', which is not known: {_NOBODY}")
         raise HardFailure(f"action '{name}' is not known: {_NOBODY}")
     if found.others:
-        found = found.fitting(inputs, environment_defaults(step.execution.environment.data, found.name))
+        found = found.fitting(inputs, environment_defaults(step, step.execution.environment.data, found.name))
     # People see their whole input; executors complete the input of all other actions.
     asks = bool(found.answer_key or found.answer_schema)
     completed = _of_chain(
@@ -120,7 +121,7 @@ def _complete(
 ) -> dict[str, object]:
     """Return the input with the values of the environment (`__actions`) and the declared defaults."""
     inputs, missing = dict(given), []
-    from_environment = environment_defaults(step.execution.environment.data, name)
+    from_environment = environment_defaults(step, step.execution.environment.data, name)
     for parameter in parameters:
         if parameter.name in inputs:
             continue
@@ -148,7 +149,7 @@ def faults(
     full_name, found = _find(step, step.workflow.workbook, name)
     if found is None:
         return
-    from_environment = environment_defaults(environment, found.name)
+    from_environment = environment_defaults(step, environment, found.name)
     if isinstance(found, ActionDescription):
         found = found.fitting(given, from_environment)
     parameters = found.input if isinstance(found, AdHocAction) else found.parameters
@@ -162,10 +163,14 @@ def faults(
             yield key, f"is not a parameter of action '{full_name}'"
 
 
-def environment_defaults(environment: object, name: str) -> Mapping[str, object]:
-    """Return what an environment gives to each call of an action."""
+def environment_defaults(step: Step, environment: object, name: str) -> Mapping[str, object]:
+    """Return what an environment gives to each call of an action. Of secrets, each default is one."""
     if isinstance(environment, dict):
         actions = environment.get("__actions")
+        if is_secret(actions):
+            actions = show(actions, step.cipher)
+            defaults = actions.get(name) if isinstance(actions, dict) else None
+            return hide_named(defaults, defaults.keys(), step.cipher) if isinstance(defaults, dict) else {}
         if isinstance(actions, dict):
             defaults = actions.get(name)
             if isinstance(defaults, dict):

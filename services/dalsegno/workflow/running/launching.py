@@ -201,7 +201,7 @@ def _add_action(
     spec = step.spec(task)
     safe = action.description.safe_to_rerun
     if spec.safe_rerun is not None:
-        safe = bool(step.decide(spec.safe_rerun, task_view(step, task, extra)))
+        safe = step.decide(spec.safe_rerun, task_view(step, task, extra))
     elif step.execution.created.safe_rerun is not None:
         safe = step.execution.created.safe_rerun
     target = "" if spec.target is None else read_target(spec.target.evaluate(task_view(step, task, extra)))

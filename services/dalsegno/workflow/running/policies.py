@@ -21,7 +21,7 @@ def pauses_before(step: Step, task: TaskExecution) -> bool:
     template = step.spec(task).policies.pause_before
     if template is None:
         return False
-    value = _value(template, step, task_view(step, task), task, "pause-before")
+    value = _value(template, task_view(step, task), task, "pause-before")
     if not isinstance(value, bool):
         raise HardFailure(f"pause-before of task '{task.name}' must be true or false, not {value!r}")
     return value
@@ -43,7 +43,7 @@ def concurrency(step: Step, task: TaskExecution) -> int | None:
     if template is None:
         return None
     if step.workflow.rules.items.by_function:
-        value = _value(template, step, task_view(step, task), task, "concurrency")
+        value = _value(template, task_view(step, task), task, "concurrency")
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
             raise HardFailure(f"concurrency of task '{task.name}' must be a whole number, not {value!r}")
         return value if value is None else max(value, 1)
@@ -145,7 +145,7 @@ def fail_on(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> t
     template = step.spec(task).policies.fail_on
     if template is None or verdict is not TaskState.SUCCESS:
         return verdict, info
-    if _value(template, step, task_view(step, task, state=str(verdict)), task, "fail-on"):
+    if _holds(template, step, task_view(step, task, state=str(verdict)), task, "fail-on"):
         return TaskState.ERROR, "Failed by fail-on policy"
     return verdict, info
 
@@ -168,10 +168,10 @@ def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> b
     delay_s = _seconds(retry.delay_s, step, task, "retry.delay")
     scope = task_view(step, task, state=str(verdict), info=info)
     if retry.when is not None:
-        if task.progress.retries >= count or not _value(retry.when, step, scope, task, "retry.when"):
+        if task.progress.retries >= count or not _holds(retry.when, step, scope, task, "retry.when"):
             return False
         return _retry_later(step, task, delay_s, info)
-    goes_on = retry.continue_on is not None and bool(_value(retry.continue_on, step, scope, task, "retry.continue-on"))
+    goes_on = retry.continue_on is not None and _holds(retry.continue_on, step, scope, task, "retry.continue-on")
     if verdict is TaskState.SUCCESS and not goes_on:
         return False
     if verdict is TaskState.ERROR and retry.continue_on is not None and not goes_on:
@@ -181,7 +181,7 @@ def retries(step: Step, task: TaskExecution, verdict: TaskState, info: str) -> b
     if (
         verdict is TaskState.ERROR
         and retry.break_on is not None
-        and _value(retry.break_on, step, scope, task, "retry.break-on")
+        and _holds(retry.break_on, step, scope, task, "retry.break-on")
     ):
         return False
     return _retry_later(step, task, delay_s, info)
@@ -199,7 +199,7 @@ def _retry_later(step: Step, task: TaskExecution, delay_s: float, info: str) -> 
 def _seconds(template: Template | None, step: Step, task: TaskExecution, name: str) -> float:
     if template is None:
         return 0.0
-    value = _value(template, step, task_view(step, task), task, name)
+    value = _value(template, task_view(step, task), task, name)
     if value is None:
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
@@ -208,13 +208,20 @@ def _seconds(template: Template | None, step: Step, task: TaskExecution, name: s
 
 
 def _whole(template: Template, step: Step, task: TaskExecution, name: str) -> int:
-    value = _value(template, step, task_view(step, task), task, name)
+    value = _value(template, task_view(step, task), task, name)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise HardFailure(f"{name} of task '{task.name}' must be a whole number, not {value!r}")
     return value
 
 
-def _value(template: Template, step: Step, scope: View, task: TaskExecution, name: str) -> object:
+def _value(template: Template, scope: View, task: TaskExecution, name: str) -> object:
+    try:
+        return template.evaluate(scope)
+    except EvaluationError as error:
+        raise HardFailure(f"cannot evaluate {name} of task '{task.name}': {error}") from None
+
+
+def _holds(template: Template, step: Step, scope: View, task: TaskExecution, name: str) -> bool:
     try:
         return step.decide(template, scope)
     except EvaluationError as error:

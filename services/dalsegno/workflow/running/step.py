@@ -147,11 +147,11 @@ class Step:
             return hide(value, self.cipher)
         return show(value, self.cipher) if name in self.workflow.reveal else value
 
-    def decide(self, template: Template, scope: Scope) -> object:
-        """Return a value that the course of the execution depends on and that is not kept: a secret is decrypted for
-        it. Raise EvaluationError."""
+    def decide(self, template: Template, scope: Scope) -> bool:
+        """Return whether a condition holds, also one that reads secrets: what the execution does then shows no more of
+        them. Raise EvaluationError."""
         value = template.evaluate(scope)
-        return show(value, self.cipher) if is_secret(value) else value
+        return bool(show(value, self.cipher) if is_secret(value) else value)
 
     @property
     def is_spent(self) -> bool:

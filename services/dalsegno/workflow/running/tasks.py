@@ -129,7 +129,7 @@ def _keeps_result(step: Step, task: TaskExecution) -> bool:
     if spec.keep_result_when is None:
         return spec.keep_result
     try:
-        return bool(step.decide(spec.keep_result_when, task_view(step, task)))
+        return step.decide(spec.keep_result_when, task_view(step, task))
     except EvaluationError as error:
         raise HardFailure(f"cannot evaluate keep-result of task '{task.name}': {error}") from None
 

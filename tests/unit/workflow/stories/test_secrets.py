@@ -19,6 +19,7 @@ from dalsegno.workflow.events import (
     TaskChoice,
 )
 from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.journal import replay
 from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.secrets import MARK, MASK, hide, is_secret, mask, show
@@ -489,3 +490,127 @@ def test_a_start_without_a_key_is_refused() -> None:
     with pytest.raises(Exception, match="no key for secrets") as refused:
         hide("x", NO_CIPHERS.of(""))
     assert not isinstance(refused.value, InvalidRequest)
+
+
+def test_conditions_read_secrets_and_numbers_do_not() -> None:
+    """fail-on, break-on and the like may read a secret; a delay or a count would show it, so it is refused."""
+    text = """
+version: '2.0'
+wf:
+  input: [password, pin]
+  secrets: [password, pin]
+  tasks:
+    t1: {action: std.echo output=1, fail-on: <% $.password.startsWith('wrong') %>, on-success: t2}
+    t2: {action: std.echo output=1, wait-before: <% $.pin %>}
+"""
+    here, _ = world(text)
+    execution = here.start("wf", {"password": PASSWORD, "pin": 70123456})
+    here.run()
+
+    assert execution.state is ExecutionState.ERROR
+    assert "must be a number of seconds" in execution.info
+    assert [each.state for each in execution.tasks.values()] == ["SUCCESS", "ERROR"]
+    assert_hidden(here, PASSWORD, "70123456")
+
+
+def test_defaults_of_actions_in_the_environment_may_be_secrets() -> None:
+    """`__actions` of the environment as one secret: each default that an action gets of it is a secret."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    t1: {action: std.http, input: {url: example.com}}
+"""
+    here, seen = world(text, lambda task, given: Played(result=str(given)))
+    actions = {"std.http": {"auth": ["anna", PASSWORD]}}
+    execution = here.start("wf", environment={"__actions": hide(actions, CIPHER)})
+    here.run()
+
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    assert seen.inputs == [("t1", {"url": "example.com", "auth": ["anna", PASSWORD]})]
+    assert_hidden(here, PASSWORD)
+
+
+def test_a_fork_takes_a_new_secret() -> None:
+    """An execution that is forked at a checkpoint goes on with the secrets of the original, or with new ones."""
+    text = """
+version: '2.0'
+wf:
+  input: [password]
+  secrets: [password]
+  tasks:
+    t1: {action: std.echo, input: {output: <% $.password %>}, checkpoint: {name: one, when: after}, on-success: t2}
+    t2: {action: std.echo, input: {output: <% $.password + '!' %>}}
+"""
+    here, seen = world(text)
+    execution = here.start("wf", {"password": PASSWORD})
+    here.run()
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    here.fork(execution, "one")
+    here.run()
+    assert seen.inputs[-1] == ("t2", {"output": f"{PASSWORD}!"})
+    edit = ContextUpdated(at_s=here.now_s, values={"password": Value(data="forked-secret")})
+    here.fork(execution, "one", edit=edit)
+    here.run()
+
+    assert seen.inputs[-1] == ("t2", {"output": "forked-secret!"})
+    assert_hidden(here, PASSWORD, "forked-secret")
+
+
+def test_a_discard_keeps_the_secrets() -> None:
+    """The journal that begins anew at a checkpoint knows that there are secrets: expressions go on reading them."""
+    text = """
+version: '2.0'
+wf:
+  input: [password]
+  secrets: [password]
+  tasks:
+    t1: {action: std.echo output=1, checkpoint: {name: one, when: after, keep: {count: 1}}, on-success: t2}
+    t2: {action: std.echo, input: {output: <% $.password + '!' %>}}
+"""
+    here, seen = world(text)
+    execution = here.start("wf", {"password": PASSWORD})
+    here.run()
+
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    assert seen.inputs[-1] == ("t2", {"output": f"{PASSWORD}!"})
+    assert replay(here.journal(execution.id)).holds_secrets
+    assert_hidden(here, PASSWORD)
+
+
+def test_what_is_too_large_to_search_is_hidden_as_a_whole() -> None:
+    """A result with a secret in it that is too large to be masked in parts becomes a secret as a whole."""
+    text = """
+version: '2.0'
+wf:
+  input: [password]
+  secrets: [password]
+  output: {found: <% task(t1).result %>}
+  tasks:
+    t1: {action: std.echo, input: {output: <% $.password %>}}
+"""
+    large = ["x" * 50] * 5_000
+    here, _ = world(text, lambda task, given: Played(result=[PASSWORD, *large]))
+    execution = here.start("wf", {"password": PASSWORD})
+    here.run()
+    stored = execution.attempts[1, 0, 1].result
+    assert stored is not None
+    assert is_secret(stored.data)
+    assert execution.state is ExecutionState.SUCCESS, execution.info
+    assert_hidden(here, PASSWORD)
+
+
+def test_a_large_result_that_cannot_be_a_secret_fails_its_task() -> None:
+    """A result that fits as a value, but not when it is encrypted, is an error of its task that says so."""
+    text = """
+version: '2.0'
+wf:
+  tasks:
+    t1: {action: std.echo output=1, secret: true}
+"""
+    here, _ = world(text, lambda task, given: Played(result="x" * 3_900_000))
+    execution = here.start("wf")
+    here.run()
+
+    assert execution.state is ExecutionState.ERROR
+    assert "cannot be kept as a secret" in execution.info
