@@ -49,11 +49,6 @@ class SecretFound(BaseException):
         self.value = value
 
 
-def holds_secret(text: str) -> bool:
-    """Return whether there is a secret in the JSON text."""
-    return MARK in text
-
-
 def is_secret(data: object) -> bool:
     """Return whether the value as a whole is a secret."""
     return type(data) is str and data.startswith(MARK)

@@ -71,13 +71,13 @@ def test_the_database_is_in_no_option(tmp_path: Path, monkeypatch: pytest.Monkey
     """The list of processes shows options, and what a user runs in an executor sees its environment: the URL, which may
     have a password, is in the environment of engine and api only."""
     monkeypatch.setenv("DALSEGNO_DATABASE_URL", "postgresql://me:other@two/store")
-    url = "postgresql://me:secret@one/store"
+    url = "postgresql://me:hunter2@one/store"
     config = plan_server(tmp_path, LOCAL, LOCAL, url, gateway=LOCAL)
     services = config.services()
-    assert not any("secret" in word for service in services for word in service.command)
+    assert not any("hunter2" in word for service in services for word in service.command)
     found = {service.name: dict(service.environment or {}).get("DALSEGNO_DATABASE_URL") for service in services}
     assert found == {"engine": url, "api": url, "executor": None, "gateway": None}
-    assert "secret" not in f"{config}{services}"
+    assert "hunter2" not in f"{config}{services}"
 
 
 @pytest.mark.parametrize("service", ["engine", "api"])

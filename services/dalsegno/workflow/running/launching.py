@@ -247,24 +247,19 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         message = f"workflow '{name}' would be {DEPTH_MAX + 1} sub-workflows deep; at most {DEPTH_MAX} are allowed"
         step.later(End(task, TaskState.ERROR, message))
         return False
+    secrets = found.workflow.secrets
     try:
-        given = hide_named(given, found.workflow.secrets, step.cipher)
-        complete = hide_named(with_defaults(found.workflow, given), found.workflow.secrets, step.cipher)
+        given = hide_named(given, secrets, step.cipher)
+        complete = hide_named(with_defaults(found.workflow, given), secrets, step.cipher)
     except (UnfitValue, EvaluationError) as error:
         step.later(End(task, TaskState.ERROR, f"workflow '{name}' cannot be given its secrets: {error}"))
         return False
-    declared = {parameter.name for parameter in found.workflow.input}
     missing = missing_input(found.workflow, given)
     if missing:
         step.later(End(task, TaskState.ERROR, f"workflow '{name}' lacks input: {', '.join(missing)}"))
         return False
     key = (task.number, item, task.progress.attempt)
     child_id = derived_id(step.given.now_s, attempt_id(step.execution.id, key))
-    params = {name: value for name, value in given.items() if name not in declared}
-    for inherited in ("notify",):
-        own = created.params.data
-        if isinstance(own, dict) and inherited in own:
-            params.setdefault(inherited, own[inherited])
     comment, actor = launched(step, task)
     child = ExecutionCreated(
         execution_id=child_id,
@@ -274,7 +269,7 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
         language=found.workflow.language,
         namespace=created.namespace,
         input=made(complete),
-        params=Value(data=params),
+        params=_params(found.workflow, given, created),
         environment=step.execution.environment,
         root_id=step.execution.root_id,
         parent=Link(step.execution.id, key),
@@ -298,6 +293,16 @@ def _add_child(step: Step, task: TaskExecution, item: int, name: str, given: dic
     )
     step.command(CreateChild(child))
     return True
+
+
+def _params(workflow: Workflow, given: Mapping[str, object], created: ExecutionCreated) -> Value:
+    """Return the params of a child: what it is given beyond its inputs, and the receivers of its parent's notices."""
+    declared = {parameter.name for parameter in workflow.input}
+    params = {name: value for name, value in given.items() if name not in declared}
+    own = created.params.data
+    if isinstance(own, dict) and "notify" in own:
+        params.setdefault("notify", own["notify"])
+    return Value(data=params)
 
 
 def with_defaults(workflow: Workflow, given: Mapping[str, object]) -> dict[str, object]:
