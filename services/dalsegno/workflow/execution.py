@@ -22,6 +22,7 @@ from dalsegno.workflow.applying import (
     rounds,
     undoing,
 )
+from dalsegno.workflow.applying.publishing import HOLDS_SECRET
 from dalsegno.workflow.changes import (
     AnyChange,
     Arrival,
@@ -184,7 +185,7 @@ class Execution:
         self.globals_of: dict[int, set[str]] = {}
         """The variables that each task has written."""
         self.input, self.environment = created.input, created.environment
-        self.holds_secrets = publishing.has_secret(created)
+        self.holds_secrets = HOLDS_SECRET[ExecutionCreated](created)
         """Whether expressions may meet a secret in it. Once true it stays so."""
         self.edit_count = 0
         """How often the context or the environment has been edited."""
@@ -360,7 +361,9 @@ class Execution:
         if self.kept is not None:
             keeping.keep(self, self.kept, change)
         _APPLIERS[type(change)](self, change)
-        self.holds_secrets = self.holds_secrets or publishing.has_secret(change)
+        holds_secret = HOLDS_SECRET.get(type(change))
+        if holds_secret is not None and not self.holds_secrets:
+            self.holds_secrets = holds_secret(change)
         at_s = getattr(change, "at_s", 0.0)
         if at_s > self.latest_s:
             self.latest_s = at_s

@@ -141,10 +141,8 @@ def secret_members(text: str) -> list[str]:
     return [name for name, member in data.items() if is_secret(member)] if isinstance(data, dict) else []
 
 
-def carries_secret(value: Value | None) -> bool:
+def carries_secret(value: Value) -> bool:
     """Return whether there is a secret in the value."""
-    if value is None:
-        return False
     try:
         return MARK in value.text
     except UnfitValue:  # whoever stores it says so

@@ -45,19 +45,17 @@ def publish(execution: Publications, change: Published) -> None:
     task.branch_contexts.pop(change.branch, None)
 
 
-VALUES: Mapping[type, Callable[[Any], Iterable[Value | None]]] = {
-    ExecutionCreated: lambda change: (change.input, change.params, change.environment),
-    GlobalsPublished: lambda change: change.values.values(),
-    Published: lambda change: change.values.values(),
-    ContextEdited: lambda change: change.values.values(),
-    EnvironmentChanged: lambda change: (change.environment,),
-    AttemptAdded: lambda change: (change.input,),
-    AttemptMoved: lambda change: (change.result,),
+def _has_secret(values: Iterable[Value]) -> bool:
+    return any(map(carries_secret, values))
+
+
+HOLDS_SECRET: Mapping[type, Callable[[Any], bool]] = {
+    ExecutionCreated: lambda change: _has_secret((change.input, change.params, change.environment)),
+    GlobalsPublished: lambda change: _has_secret(change.values.values()),
+    Published: lambda change: _has_secret(change.values.values()),
+    ContextEdited: lambda change: _has_secret(change.values.values()),
+    EnvironmentChanged: lambda change: carries_secret(change.environment),
+    AttemptAdded: lambda change: carries_secret(change.input),
+    AttemptMoved: lambda change: change.result is not None and carries_secret(change.result),
 }
-"""The values of changes that expressions may read later, or that are searched for in reports."""
-
-
-def has_secret(change: object) -> bool:
-    """Return whether the execution holds a secret because of this change."""
-    values = VALUES.get(type(change))
-    return values is not None and any(map(carries_secret, values(change)))
+"""Whether an execution holds a secret because of a change: expressions may read it, or a report is searched for it."""
