@@ -108,6 +108,8 @@ class ActionContext:
     """The secret by which the third party signs, for a `Delegated` with a `signature`."""
     trace_context: Mapping[str, str] = field(default_factory=dict)
     """W3C headers: `traceparent`, `tracestate`."""
+    has_secrets: bool = False
+    """Whether there are secrets in its input. Log neither that nor the texts of errors then."""
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     """Set when the outcome is not needed any more, for long blocking actions; an async one is cancelled instead."""
     tell: Callable[[str, float | None], None] = field(default=_tell_nobody, repr=False)

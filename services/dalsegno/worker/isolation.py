@@ -34,7 +34,7 @@ from dalsegno import core_files
 from dalsegno.actions.action import Action, ActionCancelled, ActionFailed, AnyAction
 from dalsegno.rpc import logs
 from dalsegno.v1.executor_service_pb2 import TASK_OUTCOME_RUNNING, RunAction, TaskDone
-from dalsegno.worker.order import read_context, read_input
+from dalsegno.worker.order import log_raised, read_context, read_input
 from dalsegno.worker.outcome import describe_exception, describe_failure, describe_progress, describe_result
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -162,9 +162,9 @@ def serve(
         with sending:
             sender.send_bytes(done.SerializeToString())
 
+    order = RunAction.FromString(order_bytes)
     try:
         action = _find(import_module(module), name)
-        order = RunAction.FromString(order_bytes)
         given = read_input(order, action)
         if action.context_parameter:
             tell = partial(_tell, send)
@@ -173,7 +173,7 @@ def serve(
         done = describe_result(asyncio.run(_wait_for(returned)) if inspect.isawaitable(returned) else returned)
     except BaseException as error:
         if not isinstance(error, ActionFailed | ActionCancelled):
-            _log.warning("action %s raised", name, exc_info=error)
+            log_raised(_log, logging.WARNING, order, error)
         done = describe_exception(name, error)
     send(done)
 

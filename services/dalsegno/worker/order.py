@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 from dalsegno.actions.action import ActionContext, AnyAction
 from dalsegno.v1.executor_service_pb2 import RunAction
 from dalsegno.workflow.value import decode
+
+
+def log_raised(log: logging.Logger, level: int, order: RunAction, error: BaseException) -> None:
+    """Log what an action has raised: with its traceback, but of one that was given secrets only the type, because the
+    texts of errors quote values."""
+    told = f": {type(error).__name__}, not shown because it was given secrets" if order.has_secrets else ""
+    shown = None if order.has_secrets else error
+    log.log(level, "action %s of %s raised%s", order.action, order.action_execution_id, told, exc_info=shown)
 
 
 def read_input(order: RunAction, action: AnyAction) -> dict[str, object]:
@@ -36,4 +46,5 @@ def read_context(order: RunAction, timeout_s: float | None) -> ActionContext:
         callback_url=order.callback_url,
         signing_key=order.signing_key,
         trace_context=dict(order.trace_context),
+        has_secrets=order.has_secrets,
     )

@@ -25,7 +25,7 @@ from dalsegno.actions.permission import explain_absence
 from dalsegno.actions.registry import Registry
 from dalsegno.v1.executor_service_pb2 import RunAction, TaskDone
 from dalsegno.worker.isolation import Child
-from dalsegno.worker.order import read_context, read_input
+from dalsegno.worker.order import log_raised, read_context, read_input
 from dalsegno.worker.outbox import Key
 from dalsegno.worker.outcome import (
     describe_cancel,
@@ -346,5 +346,5 @@ def _stopped(run: Run) -> TaskDone:
 
 def _raised(run: Run, error: BaseException) -> TaskDone:
     if not isinstance(error, ActionFailed):
-        _log.info("action %s of %s raised", run.order.action, run.order.action_execution_id, exc_info=error)
+        log_raised(_log, logging.INFO, run.order, error)
     return describe_exception(run.order.action, error)

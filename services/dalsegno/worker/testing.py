@@ -109,6 +109,7 @@ def _order(action: str, input: object, context: ActionContext | None) -> wire.Ru
         input=encode(input),
         task_token=where.task_token,
         trace_context=where.trace_context,
+        has_secrets=where.has_secrets,
         context=wire.ActionContext(
             namespace=where.namespace,
             execution_id=where.execution_id,

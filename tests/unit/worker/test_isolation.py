@@ -74,7 +74,7 @@ def test_the_log_has_the_traceback_of_a_process(capfd: pytest.CaptureFixture[str
     assert pid.returncode == 0
     shown = capfd.readouterr()
     assert "msg='4'" in shown.out
-    assert '"message":"action isolated.end raised"' in shown.err
+    assert '"message":"action isolated.end of ' in shown.err
     assert "return exit(4)" in shown.err
 
 

@@ -408,6 +408,30 @@ async def test_an_action_may_say_that_it_was_stopped(make_bench: MakeBench) -> N
     assert (done.outcome, done.error) == (CANCELLED, "the printer was switched off")
 
 
+async def test_the_error_of_an_action_with_secrets_is_not_logged(
+    make_bench: MakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its text may quote one: the log has only the type, the report to the engine has it all, and the action knows."""
+    seen: list[ActionContext] = []
+
+    @action("test.leaks", blocking=False)
+    def leaks(about: ActionContext, password: str) -> None:
+        seen.append(about)
+        raise ValueError(f"no such user: {password}")
+
+    bench = make_bench(leaks)
+    with caplog.at_level("INFO"):
+        for number, has_secrets in enumerate((True, False), 1):
+            given = json.dumps({"password": f"hidden-{number}"})
+            bench.runner.start(order(number, "test.leaks", given, has_secrets=has_secrets), "engine", None)
+
+    assert ["hidden-1" in each.error for each in bench.done] == [True, False]
+    assert "hidden-1" not in caplog.text
+    assert "raised: ValueError, not shown because it was given secrets" in caplog.text
+    assert "no such user: hidden-2" in caplog.text
+    assert [each.has_secrets for each in seen] == [True, False]
+
+
 async def test_an_action_can_know_where_it_runs(make_bench: MakeBench) -> None:
     """The context has the data of the engine and does not print the token."""
     seen: list[ActionContext] = []

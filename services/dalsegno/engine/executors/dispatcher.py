@@ -330,11 +330,13 @@ class Dispatcher:
         name = attempt_id(execution.id, attempt.key)
         created = execution.created
         text = attempt.input.text
+        has_secrets = MARK in text
         message = wire.RunAction(
             action_execution_id=name,
             delivery=attempt.delivery,
             action=attempt.action,
-            input=text if MARK not in text else show_text(text, self._ciphers.of(created.namespace)),
+            input=show_text(text, self._ciphers.of(created.namespace)) if has_secrets else text,
+            has_secrets=has_secrets,
         )
         context = message.context  # filled in place, because a context that is made first is copied
         context.namespace, context.workflow = created.namespace, created.workflow
