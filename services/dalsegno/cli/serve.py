@@ -284,3 +284,8 @@ def register(app: typer.Typer) -> None:
     def gateway(context: typer.Context) -> None:
         """Run only a gateway, for HTTP; its options: `dalsegno gateway --help`."""
         run_service("gateway", context.args)
+
+    @app.command(context_settings=_PASS_ON)
+    def store(context: typer.Context) -> None:
+        """Upgrade, check, back up or rekey a store: `dalsegno store --help`. It needs no server."""
+        run_service("store", context.args)

@@ -109,7 +109,9 @@ def unwrap(keys: Sequence[bytes], wrapped: str) -> bytes:
             return AESGCM(key).decrypt(whole[:NONCE_BYTES], whole[NONCE_BYTES:], _WRAPPED)
         except InvalidTag:
             continue
-    raise UnfitKeys("the secrets of this store are encrypted with another key: none of the given ones fits")
+    raise UnfitKeys(
+        "the secrets of this store are encrypted with another key: none of the given ones fits. Give the file with it"
+    )
 
 
 def rewrap(keys: Sequence[bytes], wrapped: str) -> str:

@@ -1,4 +1,4 @@
-"""The store's tools: python -m dalsegno.store upgrade|check|doctor|backup|token|rekey."""
+"""The store's tools: dalsegno store upgrade|check|doctor|backup|token|rekey, or python -m dalsegno.store."""
 
 from __future__ import annotations
 
