@@ -15,12 +15,13 @@ import grpc
 from tests.fuzz.documents import MISTRAL, ORQUESTA, POINTS
 from tests.fuzz.material import execution_ids
 from tests.gateways import gateway_of
-from tests.hostile.engine import descendants, resident_mib
+from tests.hostile.engine import pool_of, resident_mib
 from tests.processes import CALL_S, Service, System
 from tests.tokens import store_token, write_token
 
 from dalsegno.access.bearer import TokenFile
 from dalsegno.rpc.channel import open_channel
+from dalsegno.secrets.keys import ensure_file
 from dalsegno.v1 import (
     action_service_pb2,
     environment_service_pb2,
@@ -111,7 +112,7 @@ class Stand:
                 found.append(f"{service.name} has died\n{service.new_log()}")
                 continue
             found += [f"{service.name} logs a fault: {line[:4_000]}" for line in self._new_errors(service)]
-            used = max(map(resident_mib, (service.pid, *descendants(service.pid))))
+            used = max(map(resident_mib, (service.pid, *pool_of(service.pid))))
             self.memory_mib[service.name] = max(used, self.memory_mib.get(service.name, 0))
             if used > MEMORY_MIB:
                 found.append(f"{service.name} has {used} MiB")
@@ -147,11 +148,12 @@ async def open_stand(folder: Path, *, with_coverage: bool = False) -> AsyncItera
     database = f"sqlite:///{folder}/store.db"
     make_tokens(folder, database)
     files = {name: str(folder / f"{name}.token") for name in ROLES}
+    ensure_file(folder / "secrets.key")
     system = System(
         folder,
         database=database,
         token=TokenFile(files["admin"]),
-        engine=ASKED,
+        engine=(*ASKED, "--secret-keys", str(folder / "secrets.key")),
         api=(*ASKED, "--token-file", files["service"]),
         executor=("--token-file", files["executor"]),
     )
