@@ -78,10 +78,10 @@ def _without_secrets(batch: Batch, reported: NewProgress) -> NewProgress:
     """Return the report without the secrets that the action was given."""
     progress = reported.progress
     execution = batch.look_at(reported.execution_id) if progress.text or progress.details else None
-    if execution is None or not execution.holds_secrets:
+    attempt = None if execution is None else execution.attempts.get(reported.key)
+    if execution is None or attempt is None:
         return reported
-    attempt = execution.attempts.get(reported.key)
-    found = None if attempt is None else masks(attempt.input, batch.lookups.ciphers.of(execution.created.namespace))
+    found = masks(execution, attempt, batch.lookups.ciphers.of(execution.created.namespace))
     if found is None:
         return reported
     details = found.value(Value(text=progress.details)).text if progress.details else ""

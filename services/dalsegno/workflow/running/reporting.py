@@ -87,7 +87,7 @@ def report(step: Step, event: TaskDone) -> None:
 
 def _masked(step: Step, attempt: Attempt, event: TaskDone) -> TaskDone:
     """Return the report without the secrets that the action was given."""
-    found = masks(attempt.input, step.cipher)
+    found = masks(step.execution, attempt, step.cipher)
     if found is None:
         return event
     try:
