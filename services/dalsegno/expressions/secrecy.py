@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from dalsegno.expressions.evaluation import Source, shorten
 from dalsegno.workflow.scope import EvaluationError, Scope
-from dalsegno.workflow.secrets import Cipher, SecretFound, hide, show
+from dalsegno.workflow.secrets import Cipher, hide, show
 from dalsegno.workflow.value import UnfitValue
 
 Answer = TypeVar("Answer")
@@ -97,10 +97,7 @@ class DecryptingScope:
         return self._shown(self._scope.run(name, route))
 
     def stored(self, environment: str, key: str) -> object:
-        try:
-            return self._shown(self._scope.stored(environment, key))
-        except SecretFound as found:
-            return self._shown(found.value)
+        return self._shown(self._scope.stored(environment, key))
 
     def tasks(
         self, execution_id: str | None, recursive: bool, state: str | None, flat: bool

@@ -76,7 +76,7 @@ class NamespaceCipher:
 
         body = encrypted.removeprefix(MARK)
         try:
-            whole = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+            whole = base64.b64decode(body + "=" * (-len(body) % 4), b"-_", validate=True)
             return self._aes.decrypt(whole[:NONCE_BYTES], whole[NONCE_BYTES:], self._namespace).decode()
         except (InvalidTag, ValueError, binascii.Error) as error:
             raise Undecryptable(encrypted[: len(MARK) + 8]) from error

@@ -97,7 +97,7 @@ class Scope(Protocol):
 
     def stored(self, environment: str, key: str) -> object:
         """Return a value of a stored environment as it is now. Raise KeyError when there is none, and SecretFound for a
-        secret if this scope has no `secrets`."""
+        secret if this scope has no `secrets`; it has them from then on."""
         ...
 
     def tasks(

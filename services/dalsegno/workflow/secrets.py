@@ -39,19 +39,24 @@ class Cipher(Protocol):
 
 
 class SecretFound(BaseException):
-    """A scope without secrets was asked for a value that is one: the expression is evaluated again, and its value is a
+    """A scope without secrets was asked for a value with one: the expression is evaluated again, and its value is a
     secret. (As with Suspended, no handler may take it for an error of an expression.)"""
 
-    def __init__(self, cipher: Cipher, value: object) -> None:
-        """`value`: the secret, encrypted."""
+    def __init__(self, cipher: Cipher) -> None:
         super().__init__()
         self.cipher = cipher
-        self.value = value
 
 
 def is_secret(data: object) -> bool:
     """Return whether the value as a whole is a secret."""
     return type(data) is str and data.startswith(MARK)
+
+
+def has_secret(data: object) -> bool:
+    """Return whether there is a secret in plain JSON data."""
+    if type(data) is dict:
+        return any(map(has_secret, data.values()))
+    return any(map(has_secret, data)) if type(data) is list or type(data) is tuple else is_secret(data)
 
 
 def mask(text: str) -> str:
@@ -81,11 +86,23 @@ def hide_named(values: Mapping[str, object], names: Collection[str], cipher: Cip
 
 
 def hide_like(before: object, given: Value, cipher: Cipher) -> Value:
-    """Return an object, with each member as a secret that is one in the object before."""
-    if not isinstance(before, dict) or not isinstance(given.data, dict):
-        return given
-    names = {name for name in given.data if is_secret(before.get(name))}
-    return Value(data=hide_named(given.data, names, cipher)) if names else given
+    """Return a value, with each part of it as a secret that takes the place of one in the value before. Raise
+    UnfitValue."""
+    return Value(data=_like(before, given.data, cipher)) if has_secret(before) else given
+
+
+def _like(before: object, given: object, cipher: Cipher) -> object:
+    if isinstance(before, dict) and isinstance(given, dict):
+        return {name: _like(before.get(name), member, cipher) for name, member in given.items()}
+    if isinstance(before, list) and isinstance(given, list) and len(before) == len(given):
+        return [_like(old, new, cipher) for old, new in zip(before, given, strict=True)]
+    return hide(given, cipher) if has_secret(before) else given
+
+
+def members(data: object, cipher: Cipher) -> object:
+    """Return a dict that is a secret as a dict of secrets; anything else unchanged."""
+    shown = show(data, cipher) if is_secret(data) else None
+    return {name: hide(member, cipher) for name, member in shown.items()} if isinstance(shown, dict) else data
 
 
 def show(data: object, cipher: Cipher) -> object:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from dalsegno.workflow.changes import (
     AttemptAdded,
     AttemptMoved,
+    AttemptsBegun,
     ContextEdited,
     EnvironmentChanged,
     ExecutionCreated,
@@ -55,6 +56,7 @@ HOLDS_SECRET: Mapping[type, Callable[[Any], bool]] = {
     Published: lambda change: _has_secret(change.values.values()),
     ContextEdited: lambda change: _has_secret(change.values.values()),
     EnvironmentChanged: lambda change: carries_secret(change.environment),
+    AttemptsBegun: lambda change: change.items is not None and carries_secret(change.items),
     AttemptAdded: lambda change: carries_secret(change.input),
     AttemptMoved: lambda change: change.result is not None and carries_secret(change.result),
 }

@@ -15,6 +15,7 @@ from dalsegno.workflow.running.launching import read_target
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, context_out
 from dalsegno.workflow.scope import Template
+from dalsegno.workflow.secrets import members
 from dalsegno.workflow.states import AttemptState, TaskState
 from dalsegno.workflow.value import Value, made
 
@@ -96,7 +97,7 @@ def call(step: Step, undo: Undo, failure: str, given: Value | None = None) -> Ca
     if given is not None:
         found = given.data
     elif revert.input is not None:
-        found = revert.input.evaluate(scope)
+        found = members(revert.input.evaluate(scope), step.cipher)
     if not isinstance(found, dict):
         raise HardFailure(f"the input of a revert action must be a dict, not {found!r:.100}")
     action = adhoc.resolve(step, str(revert.action.evaluate(scope)), found, lambda: scope)

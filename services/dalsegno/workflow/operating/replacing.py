@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import TypeVar, cast
 
 import msgspec
@@ -17,9 +17,10 @@ from dalsegno.workflow.events import (
     StartRequested,
     TaskChoice,
 )
+from dalsegno.workflow.records import Attempt
 from dalsegno.workflow.refusals import InvalidRequest
 from dalsegno.workflow.running.step import Step
-from dalsegno.workflow.secrets import Cipher, hide_like, hide_named, hide_value, is_secret
+from dalsegno.workflow.secrets import carries_secret, hide_like, hide_named, hide_value
 from dalsegno.workflow.value import UnfitValue, Value
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
@@ -27,7 +28,8 @@ AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 def hidden(step: Step, event: AnyEvent) -> AnyEvent:
     """Return the event with the new values of secrets hidden. Raise InvalidRequest for one that is too large."""
-    if not (step.execution.holds_secrets or step.workflow.secrets):
+    workflow = step.workflow
+    if not (step.execution.holds_secrets or workflow.secrets or any(task.secret for task in workflow.tasks.values())):
         return event
     try:
         return cast(AnyEvent, _hidden_event(step, event))
@@ -48,13 +50,6 @@ def _hidden_event(step: Step, event: Event) -> Event:
     return event
 
 
-def _named(given: Value, names: set[str], cipher: Cipher) -> Value:
-    """Return an object with these members hidden; anything else is refused later."""
-    if not names or not isinstance(given.data, dict):
-        return given
-    return Value(data=hide_named(given.data, names, cipher))
-
-
 def _environment(step: Step, given: Value | None) -> Value | None:
     return None if given is None else hide_like(step.execution.environment.data, given, step.cipher)
 
@@ -65,41 +60,54 @@ def _choice(step: Step, choice: TaskChoice) -> TaskChoice:
     spec = step.workflow.tasks.get(choice.task)
     if spec is None:
         return choice
-    names = _secret_inputs(step, choice)
-    items = {item: None if given is None else _named(given, names, step.cipher) for item, given in choice.items.items()}
+    before = _secret_inputs(step, choice)
+    items = {
+        item: None if given is None else _input(step, given, [before[item]] if item in before else before.values())
+        for item, given in choice.items.items()
+    }
     return msgspec.structs.replace(
         choice,
-        input=None if choice.input is None else _named(choice.input, names, step.cipher),
+        input=None if choice.input is None else _input(step, choice.input, before.values()),
         items=items,
         output=hide_value(choice.output, step.cipher) if choice.output is not None and spec.secret else choice.output,
     )
 
 
-def _secret_inputs(step: Step, choice: TaskChoice) -> set[str]:
+def _secret_inputs(step: Step, choice: TaskChoice) -> dict[int, Attempt]:
+    """Return the present attempts of the task that were given secrets, by their items."""
     execution = step.execution
     task = execution.tasks.get(choice.number) or execution.latest(choice.task)
-    names: set[str] = set()
-    for attempt in () if task is None else execution.current_attempts(task):
-        if isinstance(attempt.input.data, dict):
-            names.update(name for name, member in attempt.input.data.items() if is_secret(member))
-    return names
+    attempts = () if task is None else execution.current_attempts(task)
+    return {attempt.key[1]: attempt for attempt in attempts if carries_secret(attempt.input)}
+
+
+def _input(step: Step, given: Value, before: Iterable[Attempt]) -> Value:
+    """Return the new input with what replaces secrets of these attempts hidden. That of an ad-hoc action has other
+    names than what its base was given, so all of it is."""
+    for attempt in before:
+        if attempt.adhoc and isinstance(given.data, dict):
+            return Value(data=hide_named(given.data, given.data.keys(), step.cipher))
+        given = hide_like(attempt.input.data, given, step.cipher)
+    return given
 
 
 def _edit(step: Step, edit: ContextUpdated) -> ContextUpdated:
-    names = {*step.workflow.secrets} | {name for name in edit.values if _is_secret(step, edit, name)}
-    values: Mapping[str, Value] = {
-        name: hide_value(value, step.cipher) if name in names else value for name, value in edit.values.items()
-    }
+    values = {name: _variable(step, name, value) for name, value in edit.values.items()}
     return msgspec.structs.replace(edit, values=values)
 
 
-def _is_secret(step: Step, edit: ContextUpdated, name: str) -> bool:
-    """Return whether the variable that an edit replaces is a secret."""
+def _variable(step: Step, name: str, given: Value) -> Value:
+    """Return the new value of a variable, with what replaces a secret hidden."""
+    if name in step.workflow.secrets:
+        return hide_value(given, step.cipher)
     execution = step.execution
     declared = execution.input.data
     assert isinstance(declared, dict)
-    values = [execution.globals.get(name), *(task.published.get(name) for task in execution.tasks.values())]
-    return is_secret(declared.get(name)) or any(value is not None and is_secret(value.data) for value in values)
+    given = hide_like(declared.get(name), given, step.cipher)
+    for before in (execution.globals.get(name), *(task.published.get(name) for task in execution.tasks.values())):
+        if before is not None and carries_secret(before):
+            given = hide_like(before.data, given, step.cipher)
+    return given
 
 
 def _fork(step: Step, fork: ForkRequest) -> ForkRequest:

@@ -11,7 +11,7 @@ from dalsegno.workflow.model import ActionDescription, AdHocAction, Parameter
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View
 from dalsegno.workflow.scope import Constant, EvaluationError
-from dalsegno.workflow.secrets import hide_named, is_secret, show
+from dalsegno.workflow.secrets import members
 
 CHAIN_MAX = 32
 """The longest chain of ad-hoc actions; a longer one is taken for a cycle."""
@@ -105,6 +105,7 @@ def _base(step: Step, action: AdHocAction, inputs: Mapping[str, object], scope: 
         base_input = {} if action.base_input is None else action.base_input.evaluate(inner)
     except EvaluationError as error:
         raise Unresolved(f"cannot evaluate the base or the base-input of action '{action.name}': {error}") from None
+    base_input = members(base_input, step.cipher)
     if not isinstance(base_input, dict):
         raise Unresolved(f"base-input of action '{action.name}' must be a dict, not {base_input!r:.100}")
     return base, base_input
@@ -167,12 +168,9 @@ def environment_defaults(step: Step, environment: object, name: str) -> Mapping[
     """Return what an environment gives to each call of an action. Of secrets, each default is one."""
     if isinstance(environment, dict):
         actions = environment.get("__actions")
-        if is_secret(actions):
-            actions = show(actions, step.cipher)
-            defaults = actions.get(name) if isinstance(actions, dict) else None
-            return hide_named(defaults, defaults.keys(), step.cipher) if isinstance(defaults, dict) else {}
+        actions = members(actions, step.cipher)
         if isinstance(actions, dict):
-            defaults = actions.get(name)
+            defaults = members(actions.get(name), step.cipher)
             if isinstance(defaults, dict):
                 return defaults
     return {}
@@ -188,7 +186,7 @@ def output(step: Step, name: str, result: object) -> object:
         _, found = _find(step, found.workbook, str(base))
     for action in reversed(chain):
         if action.output is not None:
-            result = action.output.evaluate(ResultView(step, result))
+            result = action.output.evaluate(ResultView(step, members(result, step.cipher)))
     return result
 
 

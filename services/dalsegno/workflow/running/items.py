@@ -117,20 +117,22 @@ def _items(step: Step, task: TaskExecution) -> Value | None:
 
 def listed(step: Step, task: TaskExecution, items: Items) -> list[list[object]]:
     """Return one row per item, with the item in it. Raise EvaluationError for a bad expression; it must be a list."""
-    values = _members(step, items.values.evaluate(task_view(step, task)))
+    values = _members(step, task, items.values.evaluate(task_view(step, task)))
     if not isinstance(values, list | tuple):
         raise HardFailure(f"`with` of task '{task.name}' needs a list, not {values!r:.100}")
     return [[value] for value in values]
 
 
-def _members(step: Step, values: object) -> object:
-    """Return the list of items; those of a list that is a secret are secrets."""
+def _members(step: Step, task: TaskExecution, values: object) -> object:
+    """Return the list of items; those of a list that is a secret are secrets. Raise HardFailure for another secret."""
     if not is_secret(values):
         return values
     shown = show(values, step.cipher)
     if isinstance(shown, str | dict):
         shown = list(shown)  # its characters or keys
-    return [hide(value, step.cipher) for value in shown] if isinstance(shown, list) else values
+    if not isinstance(shown, list):
+        raise HardFailure(f"the items of task '{task.name}' are a secret that is no list")
+    return [hide(value, step.cipher) for value in shown]
 
 
 def zipped(step: Step, task: TaskExecution) -> list[list[object]]:
@@ -140,7 +142,7 @@ def zipped(step: Step, task: TaskExecution) -> list[list[object]]:
     columns: list[list[object]] = []
     scope = task_view(step, task)
     for one in items:
-        values = _members(step, one.values.evaluate(scope))
+        values = _members(step, task, one.values.evaluate(scope))
         if isinstance(values, str | list | tuple | dict | set | frozenset):
             listed = list(values)
         else:

@@ -17,7 +17,7 @@ from dalsegno.workflow.running.follow_ups import End
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import Constant, EvaluationError, Template
-from dalsegno.workflow.secrets import hide_named, is_secret
+from dalsegno.workflow.secrets import hide_named, is_secret, members
 from dalsegno.workflow.states import AttemptState, TaskState
 from dalsegno.workflow.targets import UnfitTarget, parse_target
 from dalsegno.workflow.value import UnfitValue, Value, made
@@ -44,7 +44,7 @@ def add(step: Step, task: TaskExecution, item: int, extra: Mapping[str, object] 
         if prepared is not None:
             name, is_workflow, given = prepared
         else:
-            given = _input(spec, task_view(step, task, extra)) if given is None else given
+            given = _input(step, spec, task_view(step, task, extra)) if given is None else given
             named_in = partial(task_view, step, task, extra) if step.workflow.rules.items.by_function else plain
             name, is_workflow = _name(step, spec, named_in)
         if not is_workflow:
@@ -68,7 +68,7 @@ def prepare(step: Step, task: TaskExecution, extra: Mapping[str, object] | None)
     spec = step.spec(task)
     scope = task_view(step, task, extra)
     try:
-        given = _input(spec, scope)
+        given = _input(step, spec, scope)
         return *_name(step, spec, lambda: scope), given
     except EvaluationError as error:
         raise HardFailure(f"cannot evaluate the action or the input of task '{task.name}': {error}") from None
@@ -167,10 +167,10 @@ def launched(step: Step, task: TaskExecution) -> tuple[str, str]:
     return "", step.event.actor
 
 
-def _input(spec: Task, scope: View) -> dict[str, object]:
+def _input(step: Step, spec: Task, scope: View) -> dict[str, object]:
     if spec.input is None:
         return {}
-    given = spec.input.evaluate(scope)
+    given = members(spec.input.evaluate(scope), step.cipher)
     if not isinstance(given, dict):
         raise HardFailure(f"the input of task '{spec.name}' must be a dict, not {given!r:.100}")
     return given

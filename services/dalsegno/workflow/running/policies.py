@@ -13,6 +13,7 @@ from dalsegno.workflow.running.follow_ups import Launch
 from dalsegno.workflow.running.step import HardFailure, Step
 from dalsegno.workflow.running.view import View, task_view
 from dalsegno.workflow.scope import EvaluationError, Template
+from dalsegno.workflow.secrets import is_secret, show
 from dalsegno.workflow.states import ExecutionState, TaskState
 
 
@@ -22,6 +23,8 @@ def pauses_before(step: Step, task: TaskExecution) -> bool:
     if template is None:
         return False
     value = _value(template, task_view(step, task), task, "pause-before")
+    if is_secret(value) and isinstance(shown := show(value, step.cipher), bool):
+        return shown
     if not isinstance(value, bool):
         raise HardFailure(f"pause-before of task '{task.name}' must be true or false, not {value!r}")
     return value

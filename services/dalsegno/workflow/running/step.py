@@ -100,6 +100,8 @@ class Step:
     """Whether the item that is being begun is the last one that fits into its slice."""
     has_moved = False
     """Whether an expression was too expensive for the engine, so that its value is evaluated elsewhere."""
+    has_met_secret = False
+    """Whether this step has met a secret that the execution does not hold yet."""
     _seeds = 0
 
     def __init__(
@@ -133,6 +135,11 @@ class Step:
         """Return what encrypts and decrypts the secrets of the execution."""
         return self.surroundings.cipher(self.execution.created.namespace)
 
+    @property
+    def meets_secrets(self) -> bool:
+        """Whether expressions may meet a secret from here on."""
+        return self.has_met_secret or self.execution.holds_secrets
+
     def kept(self, values: Mapping[str, object]) -> Mapping[str, object]:
         """Return the values as they are kept under these names: as secrets, or in clear, where the workflow says so.
         Raise UnfitValue."""
@@ -144,6 +151,7 @@ class Step:
     def kept_as(self, name: str, value: object) -> object:
         """Return the value as it is kept under this name. Raise UnfitValue."""
         if name in self.workflow.secrets:
+            self.has_met_secret = True
             return hide(value, self.cipher)
         return show(value, self.cipher) if name in self.workflow.reveal else value
 

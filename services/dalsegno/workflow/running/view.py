@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import cast
+from typing import TypeVar, cast
 
 from dalsegno.workflow.contexts import layers
 from dalsegno.workflow.contexts.context import EMPTY_CONTEXT, Context, merge, publish
@@ -15,10 +15,11 @@ from dalsegno.workflow.model import Merge
 from dalsegno.workflow.records import TaskExecution
 from dalsegno.workflow.running.step import Step
 from dalsegno.workflow.scope import EvaluationError
-from dalsegno.workflow.secrets import Cipher, SecretFound, is_secret
+from dalsegno.workflow.secrets import Cipher, SecretFound, has_secret
 from dalsegno.workflow.value import TASKS_MAX, Value, moment
 
 AnyContext = Context | layers.Layers
+Found = TypeVar("Found")
 
 
 def context_in(step: Step, task: TaskExecution) -> AnyContext:
@@ -198,8 +199,8 @@ class View:
 
     @property
     def secrets(self) -> Cipher | None:
-        """Return what decrypts the secrets of the execution; None: it holds none."""
-        return self._step.cipher if self._execution.holds_secrets else None
+        """Return what decrypts the secrets that may be in the answers; None: there are none."""
+        return self._step.cipher if self._step.meets_secrets else None
 
     @property
     def at_s(self) -> float:
@@ -361,9 +362,13 @@ class View:
 
     def stored(self, environment: str, key: str) -> object:
         """Return a value of a stored environment of the namespace. Raise KeyError when there is none."""
-        found = self._step.surroundings.environment(environment, self._execution.created.namespace)[key]
-        if not self._execution.holds_secrets and is_secret(found):
-            raise SecretFound(self._step.cipher, found)
+        return self._looked_up(self._step.surroundings.environment(environment, self._execution.created.namespace)[key])
+
+    def _looked_up(self, found: Found) -> Found:
+        """Return what the execution does not hold. Raise SecretFound at the first secret that the step meets."""
+        if not self._step.meets_secrets and has_secret(found):
+            self._step.has_met_secret = True
+            raise SecretFound(self._step.cipher)
         return found
 
     def tasks(
@@ -387,7 +392,7 @@ class View:
                 return own[:TASKS_MAX]
         namespace = self._execution.created.namespace
         others = self._step.surroundings.tasks(execution_id, namespace, recursive, state, flat)
-        own += [record for record in others if record["workflow_execution_id"] != self._execution.id]
+        own += [record for record in self._looked_up(others) if record["workflow_execution_id"] != self._execution.id]
         return own[:TASKS_MAX]
 
     def execution(self) -> dict[str, object]:
@@ -408,7 +413,7 @@ class View:
 
     def executions(self, **criteria: object) -> list[dict[str, object]]:
         """Return other executions of the namespace."""
-        return self._step.surroundings.executions(self._execution.created.namespace, dict(criteria))
+        return self._looked_up(self._step.surroundings.executions(self._execution.created.namespace, dict(criteria)))
 
     def environment(self) -> dict[str, object]:
         """Return the environment as it was when the root execution started, unless an operation has changed it
