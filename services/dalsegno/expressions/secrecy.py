@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from dalsegno.expressions.budget import CHARACTERS_PER_STEP
 from dalsegno.expressions.evaluation import Source, shorten
 from dalsegno.workflow.scope import EvaluationError, Scope
 from dalsegno.workflow.secrets import Cipher, hide, show
@@ -40,15 +41,25 @@ def _failure(source: Source) -> EvaluationError:
 class DecryptingScope:
     """A scope whose answers have their secrets decrypted. It notes whether there was one."""
 
-    __slots__ = ("_cipher", "_scope", "has_decrypted")
+    __slots__ = ("_cipher", "_counts", "_scope", "has_decrypted")
 
-    def __init__(self, scope: Scope, cipher: Cipher) -> None:
+    def __init__(self, scope: Scope, cipher: Cipher, *, counts: bool = True) -> None:
+        """`counts`: whether the event pays for what is decrypted."""
         self._scope = scope
         self._cipher = cipher
+        self._counts = counts
         self.has_decrypted = False
 
+    def encrypt(self, text: str) -> str:
+        return self._cipher.encrypt(text)
+
+    def decrypt(self, encrypted: str) -> str:
+        if self._counts:
+            self._scope.spend(len(encrypted) // CHARACTERS_PER_STEP + 1)
+        return self._cipher.decrypt(encrypted)
+
     def _shown(self, answer: Answer) -> Answer:
-        shown = show(answer, self._cipher)
+        shown = show(answer, self)
         if shown is not answer:
             self.has_decrypted = True
         return shown  # type: ignore[return-value]
@@ -58,7 +69,7 @@ class DecryptingScope:
         return None
 
     def lasting(self) -> Scope:
-        return DecryptingScope(self._scope.lasting(), self._cipher)
+        return DecryptingScope(self._scope.lasting(), self._cipher, counts=False)
 
     @property
     def steps_left(self) -> int:

@@ -144,3 +144,18 @@ async def test_a_request_that_is_twice_in_a_batch_has_one_answer(desk: Desk) -> 
     results = (await desk.stub.SubmitMany(engine.SubmitManyRequest(writes=[write, write]))).results
     assert len({each.answer.start_execution.execution.id for each in results}) == 1
     assert results[1].answer.start_execution.execution.id != ""
+
+
+async def test_a_misspelt_name_of_a_secret_is_refused(desk: Desk) -> None:
+    """A name for which a start, or an action, has no value: the value meant would be stored in clear."""
+    await desk.create(PHASES)
+    env = '{"env": {"token": "t"}, "other": 1}'
+    for names, fault in (
+        (["lists", "token"], "no key for secrets"),
+        (["lists", "tokn"], "'tokn'"),
+        (["other"], "'other'"),
+    ):
+        told = await refused(desk.start("phases", input='{"lists": []}', params=env, secrets=names))
+        assert told.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert fault in str(told)
+    assert "'outpt'" in str(await refused(desk.run("std.echo", input='{"output": "x"}', secrets=["outpt"])))

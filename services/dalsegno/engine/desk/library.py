@@ -263,7 +263,7 @@ class PutEnvironment(NamespaceOperation[PutRequest, Value, PutResponse]):
         fields.number("expected_revision", request.expected_revision)
         fields.name("name", request.name)
         fields.text("description", request.description, DESCRIPTION_LENGTH)
-        secret_names(fields, request.secrets)
+        secret_names(fields, request.secrets, request.secrets)
         variables = fields.json_object("variables", request.variables)
         fields.done()
         return variables

@@ -14,12 +14,14 @@ SECRETS_MAX = 1_000
 """How many names of secrets a request may have."""
 
 
-def secret_names(fields: Fields, names: Sequence[str]) -> None:
-    """Check the field with the names of secrets."""
+def secret_names(fields: Fields, names: Sequence[str], given: Collection[str]) -> None:
+    """Check the field with the names of secrets. `given`: the names that have values. (The value of a misspelt name
+    would be stored in clear.)"""
     if len(names) > SECRETS_MAX:
         fields.refuse("secrets", f"has {len(names):,} names; at most {SECRETS_MAX:,} are allowed")
     for index, name in enumerate(names[:SECRETS_MAX]):
-        fields.text(f"secrets[{index}]", name)
+        if fields.text(f"secrets[{index}]", name) not in given:
+            fields.refuse(f"secrets[{index}]", f"is '{name:.100}', for which the request has no value")
 
 
 def hide_members(value: Value, names: Collection[str], cipher: Cipher) -> Value:

@@ -63,7 +63,7 @@ class RunAction(NamespaceOperation[RunRequest, RunPlan, RunResponse]):
         fields.labels("labels", request.labels)
         given = fields.json_object("input", request.input).data
         terms = _terms(fields, request)
-        secret_names(fields, request.secrets)
+        secret_names(fields, request.secrets, given if isinstance(given, dict) else ())
         fields.done()
         assert isinstance(given, dict)
         return RunPlan(given, terms)

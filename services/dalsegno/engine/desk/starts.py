@@ -84,7 +84,7 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
             fields.moment("deadline", request.deadline) if request.HasField("deadline") else None,
             stop_names(fields, request.stop_at),
         )
-        secret_names(fields, request.secrets)
+        secret_names(fields, request.secrets, _given_names(plan))
         fields.done()
         return plan
 
@@ -120,6 +120,13 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
         if chosen_id:
             keep_first_answer(batch, NAME, chosen_id, request, answer)
         return answer
+
+
+def _given_names(plan: StartPlan) -> set[object]:
+    """Return the names of the inputs, and of the variables in `params.env`."""
+    params = plan.params.data
+    given = (plan.input.data, params.get("env") if isinstance(params, dict) else None)
+    return {name for each in given if isinstance(each, dict) for name in each}
 
 
 def _answer_existing(request: StartRequest, execution: Execution) -> Answer[StartResponse]:

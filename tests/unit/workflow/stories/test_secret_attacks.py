@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.unit.expressions.scopes import PlainScope
 from tests.unit.workflow.stories.secret_worlds import CIPHER, PASSWORD, assert_hidden, world
 from tests.world import ExecutionState, Played
 
+from dalsegno.expressions.budget import CHARACTERS_PER_STEP
+from dalsegno.expressions.secrecy import DecryptingScope
 from dalsegno.workflow.events import ContextUpdated, RerunRequested, ResumeRequested, TaskChoice
 from dalsegno.workflow.secrets import MARK, hide, show
 from dalsegno.workflow.value import Value
@@ -389,3 +392,16 @@ def test_nothing_but_an_encrypted_value_is_taken_for_one() -> None:
     secret = hide(PASSWORD, CIPHER)
     for text in (MARK, f"{MARK}abc", f"{secret}!", f"{secret}!!!!", f"{secret} and more", secret[:-4]):
         assert show(text, CIPHER) == text
+
+
+def test_an_event_pays_for_what_it_decrypts() -> None:
+    """Reading a large secret uses up the steps of an event, so that it ends before it delays others."""
+    scope = PlainScope({"large": hide("x" * 1_000_000, CIPHER)})
+    before = scope.steps_left
+    shown = DecryptingScope(scope, CIPHER).variable("large")
+    assert isinstance(shown, str)
+    assert len(shown) == 1_000_000
+    assert before - scope.steps_left > 1_000_000 / CHARACTERS_PER_STEP
+    left = scope.steps_left
+    DecryptingScope(scope, CIPHER).lasting().variable("large")
+    assert scope.steps_left == left
