@@ -122,7 +122,7 @@ class StartExecution(NamespaceOperation[StartRequest, StartPlan, StartResponse])
         return answer
 
 
-def _given_names(plan: StartPlan) -> set[object]:
+def _given_names(plan: StartPlan) -> set[str]:
     """Return the names of the inputs, and of the variables in `params.env`."""
     params = plan.params.data
     given = (plan.input.data, params.get("env") if isinstance(params, dict) else None)
