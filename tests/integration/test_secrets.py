@@ -226,6 +226,8 @@ async def test_an_environment_keeps_a_secret_that_nobody_types_again(tmp_path: P
         assert json.loads(stored.variables) == {"token": MASK, "region": "south"}
         with pytest.raises(grpc.aio.AioRpcError, match="has no secret, and no variable, other"):
             await put_environment(system, "staging", {}, "other")
+        with pytest.raises(grpc.aio.AioRpcError, match="is how secrets are shown"):
+            await put_environment(system, "staging", {"token": MASK}, "token")
 
 
 async def test_an_engine_without_a_key_refuses_secrets(tmp_path: Path) -> None:

@@ -66,11 +66,14 @@ def mask(text: str) -> str:
 
 def hide(data: object, cipher: Cipher) -> str:
     """Return the value as a secret; one that is a secret already is returned unchanged. Raise UnfitValue for what is no
-    JSON, or is too large."""
-    if is_secret(data):
-        assert isinstance(data, str)
+    JSON, or is too large.
+
+    What only begins with the mark is no secret yet: an expression has put the mark before some other text.
+    """
+    shown = show(data, cipher)
+    if isinstance(data, str) and shown is not data:
         return data
-    return cipher.encrypt(made(show(data, cipher)).text)
+    return cipher.encrypt(made(shown).text)
 
 
 def hide_value(value: Value, cipher: Cipher) -> Value:
@@ -87,7 +90,7 @@ def hide_named(values: Mapping[str, object], names: Collection[str], cipher: Cip
 
 def hide_like(before: object, given: Value, cipher: Cipher) -> Value:
     """Return a value, with each part of it as a secret that takes the place of one in the value before. Raise
-    UnfitValue."""
+    UnfitValue, also for MASK: who sends back what was read means the secret, which is not replaced then."""
     return Value(data=_like(before, given.data, cipher)) if has_secret(before) else given
 
 
@@ -96,7 +99,11 @@ def _like(before: object, given: object, cipher: Cipher) -> object:
         return {name: _like(before.get(name), member, cipher) for name, member in given.items()}
     if isinstance(before, list) and isinstance(given, list) and len(before) == len(given):
         return [_like(old, new, cipher) for old, new in zip(before, given, strict=True)]
-    return hide(given, cipher) if has_secret(before) else given
+    if not has_secret(before):
+        return given
+    if given == MASK:
+        raise UnfitValue(f"{MASK!r}, which is how secrets are shown: leave it out to keep the secret")
+    return hide(given, cipher)
 
 
 def members(data: object, cipher: Cipher) -> object:

@@ -36,7 +36,7 @@ from dalsegno.workflow.identity import derived_id
 from dalsegno.workflow.model import Parameter
 from dalsegno.workflow.refusals import InvalidDefinition, InvalidRequest, NotFound, RevisionMoved
 from dalsegno.workflow.scope import Constant
-from dalsegno.workflow.secrets import is_secret
+from dalsegno.workflow.secrets import MASK, is_secret
 from dalsegno.workflow.value import UnfitValue, Value, encode
 
 WARNINGS_BYTES_MAX = 1024 * 1024
@@ -292,10 +292,13 @@ def _with_secrets(request: PutRequest, plan: Value, before: EnvironmentRow | Non
     found = hide_members(plan, request.secrets, cipher)
     assert isinstance(found.data, dict)
     missing = [name for name in request.secrets if name not in found.data]
-    if not missing:
-        return found
     had = Value(text=before.value if before is not None and before.value else "{}").data
+    assert isinstance(plan.data, dict)
     assert isinstance(had, dict)
+    shown = [name for name, value in plan.data.items() if value == MASK and is_secret(had.get(name))]
+    if shown:
+        told = f"{MASK!r} is how secrets are shown: name it in `secrets` and leave it out to keep the secret"
+        raise InvalidRequest.of(f"variables.{shown[0]}", told)
     unknown = [name for name in missing if not is_secret(had.get(name))]
     if unknown:
         raise InvalidRequest.of("secrets", f"the environment has no secret, and no variable, {', '.join(unknown)}")

@@ -12,7 +12,8 @@ from tests.world import ExecutionState, Played
 from dalsegno.expressions.budget import CHARACTERS_PER_STEP
 from dalsegno.expressions.secrecy import DecryptingScope
 from dalsegno.workflow.events import ContextUpdated, RerunRequested, ResumeRequested, TaskChoice
-from dalsegno.workflow.secrets import MARK, hide, show
+from dalsegno.workflow.refusals import InvalidRequest
+from dalsegno.workflow.secrets import MARK, MASK, hide, show
 from dalsegno.workflow.value import Value
 
 
@@ -124,6 +125,9 @@ wf:
     here, seen = world(text, fail_once)
     execution = here.start("wf", {"password": PASSWORD})
     here.run()
+    shown = {"tree": Value(data={"host": "a", "keys": [{"password": MASK}]})}
+    with pytest.raises(InvalidRequest, match="how secrets are shown"):
+        here.tell(execution.id, ContextUpdated(at_s=here.now_s, task="t0", values=shown))
     tree = {"tree": Value(data={"host": "b", "keys": [{"password": "edited-secret"}]})}
     here.tell(execution.id, ContextUpdated(at_s=here.now_s, task="t0", values=tree))
     given = Value(data={"output": {"host": "b", "password": "another secret"}})
@@ -405,3 +409,23 @@ def test_an_event_pays_for_what_it_decrypts() -> None:
     left = scope.steps_left
     DecryptingScope(scope, CIPHER).lasting().variable("large")
     assert scope.steps_left == left
+
+
+def test_a_mark_before_a_secret_does_not_reveal_it() -> None:
+    """An expression that puts the mark of encrypted values before a password makes a secret of both."""
+    text = """
+version: '2.0'
+wf:
+  input: [password]
+  secrets: [password]
+  output: {made: <% $.made %>}
+  tasks:
+    t1: {action: std.noop, publish: {made: "MARK<% $.password %>"}}
+""".replace("MARK", MARK)
+    here, _ = world(text)
+    execution = here.start("wf", {"password": PASSWORD})
+    here.run()
+
+    assert execution.output is not None
+    assert show(execution.output.data, CIPHER) == {"made": MARK + PASSWORD}
+    assert_hidden(here, PASSWORD, "battery")
