@@ -5,19 +5,22 @@ prints what came of them.
 --seed S          other inputs; without it those of the day
 --wire-only, --here-only   only one of the two halves
 --only w123       one input again, printed before it is sent: w over the wire, h in a process of its own
---coverage        print which lines of api, gateway and engine have run
+--coverage        print which share of the lines of api, gateway and engine has run
+Ctrl-C ends it early, with what came of it until then.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +67,8 @@ class Report:
     slowest_s: float = 0.0
     canary_s: float = 0.0
     took_s: float = 0.0
+    is_stopped: bool = False
+    """Whether somebody wants it to end now, and to tell what it has found."""
 
     @property
     def share(self) -> float:
@@ -99,7 +104,7 @@ class WireRun:
             sender = Sender(self._stand, client)
             await self._send_again(sender)
             number = 0
-            while time.monotonic() < ends_s and self._report.sent.total() < self._length.inputs:
+            while goes_on(self._report, self._length, ends_s):
                 if number % ROUND == 0:
                     await self._stand.set_up(number // ROUND)
                 await self._send_chunk(sender, number)
@@ -163,6 +168,11 @@ class WireRun:
         self._report.canary_s = max(self._report.canary_s, took_s)
 
 
+def goes_on(report: Report, length: Length, ends_s: float) -> bool:
+    """Return whether more is to be sent."""
+    return not report.is_stopped and time.monotonic() < ends_s and report.sent.total() < length.inputs
+
+
 def _told(name: str, sent: Input, wrong: str) -> str:
     return f"{name}: {wrong}\n{sent.shown()}\n{sent.written()[:6_000]}"
 
@@ -175,6 +185,8 @@ def kept() -> list[Input]:
 async def run(folder: Path, seed: int, length: Length, *, with_coverage: bool = False) -> Report:
     """Run both halves beside each other, and what was found before. Services and their store are in the folder."""
     report, began_s, again = Report(seed), time.monotonic(), kept()
+    with suppress(RuntimeError, ValueError):  # not in a thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, setattr, report, "is_stopped", True)
     for sent in again:
         if sent.kind in READS:
             examine(sent)
@@ -201,7 +213,7 @@ async def _send(
 async def _examine(report: Report, seed: int, length: Length, ends_s: float, coverage_file: str) -> None:
     reader, number = Reader(seed, with_coverage=coverage_file), 0
     try:
-        while time.monotonic() < ends_s and report.sent.total() < length.inputs:
+        while goes_on(report, length, ends_s):
             told = await asyncio.to_thread(reader.ask, number, AT_ONCE)
             for kind, (count, passing) in told.kinds.items():
                 report.sent[kind] += count
