@@ -69,12 +69,26 @@ tasks:
   ask: {action: core.ask, next: [{do: meet}]}
   meet: {join: all, action: core.noop}
 """
+SECRET = """
+version: '2.0'
+fuzz_secret:
+  input: [password]
+  secrets: [password]
+  output: {made: <% $.made %>}
+  tasks:
+    first: {action: std.echo output=<% $.password %>, publish: {made: <% task().result + '-made' %>}, on-success: [ask]}
+    ask: {action: std.async_noop, on-success: [second]}
+    second: {action: std.fail}
+"""
+PASSWORD = "pw-4711-of-nobody"
+"""The secret that no answer and no log may have."""
 DOCUMENTS = (MISTRAL, POINTS, ORQUESTA)
 
 _WORDS = (
     *("action", "workflow", "join", "on-success", "on-error", "on-complete", "publish", "input", "output", "retry"),
     *("with-items", "with", "concurrency", "timeout", "wait-before", "pause-before", "next", "do", "when", "requires"),
     *("checkpoint", "keep", "revert", "on-failure", "target", "safe-rerun", "tasks", "version", "vars", "type", "tags"),
+    *("secrets", "secret", "reveal"),
     *("task-defaults", "policies", "noop", "fail", "pause", "all", "retry", "count", "delay", "items", "key", "if"),
 )
 _VALUES: tuple[object, ...] = (

@@ -12,7 +12,7 @@ from tests.fuzz.documents import DOCUMENTS, draw_document
 STARTED = 12
 """The number of executions that the stand has at a time, each with an id that follows from the seed and the round."""
 
-WORKFLOWS = ("fuzz_chain", "fuzz_items", "fuzz_asks", "fuzz_calls", "fuzz_points", "fuzz_orquesta")
+WORKFLOWS = ("fuzz_chain", "fuzz_items", "fuzz_asks", "fuzz_calls", "fuzz_points", "fuzz_orquesta", "fuzz_secret")
 NAMESPACES = ("", "", "", "team-a", "team-b", "no such")
 ACTIONS = ("std.noop", "std.echo", "std.fail", "std.async_noop", "fuzz.act", "fuzz.ask", "core.noop", "no.such")
 TASKS = ("first", "second", "many", "ask", "call", "left", "meet", "t1", "no such task")
@@ -137,6 +137,7 @@ class Material:
             "task": lambda: pick(TASKS),
             "environment": lambda: pick(ENVIRONMENTS),
             "checkpoint": lambda: pick(CHECKPOINTS),
+            "secrets": lambda: pick(("word", "list", "password", "a.b", "")),
             "stop_at": lambda: pick(CHECKPOINTS),
             "alias": lambda: pick(ALIASES),
             "text": lambda: draw_document(self.random),

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
+from tests.fuzz.documents import PASSWORD
 from tests.fuzz.inputs import Input, Kind, methods
 from tests.fuzz.stand import Stand
 
@@ -31,6 +32,7 @@ _TRACEBACK = re.compile(rb'Traceback \(most recent call last\)|File "[^"]*\.py",
 _HTTP_FAULTS = re.compile(rb'"code": ?"(internal|unknown|data_loss)"|grpc-status: ?(2|13|15)\b')
 
 
+_TOLD = "a client is told a secret"
 NO_ANSWER = f"no answer within {WITHIN_S:g} s"
 
 
@@ -73,7 +75,7 @@ class Sender:
             metadata = (*metadata, ("x-request-id", name))
         if method.server_streaming:
             call = channel.unary_stream(sent.target)(sent.parts[0], metadata=metadata)
-            return await _judge(_read_some(call), method)
+            return await _judge(_read_some(call), method, is_public=not is_engine)
         within_s = WATCHED_S if method.name in _SILENT else WITHIN_S
         return await _judge(
             channel.unary_unary(sent.target)(sent.parts[0], metadata=metadata, timeout=within_s), method
@@ -122,14 +124,17 @@ async def _each(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
         yield part
 
 
-async def _read_some(call: Any) -> None:
+async def _read_some(call: Any) -> bytes:
     """Read the first messages of a stream, for a short while."""
+    read = b""
     with suppress(TimeoutError):
         async with asyncio.timeout(WATCHED_S):
             for _ in range(MESSAGES_MAX):
-                if await call.read() is grpc.aio.EOF:
-                    return
+                if (message := await call.read()) is grpc.aio.EOF:
+                    return read
+                read += message
     call.cancel()
+    return read
 
 
 async def _read_all(call: Any) -> None:
@@ -144,9 +149,10 @@ async def _read_all(call: Any) -> None:
         raise TooSlow("the stream has not ended") from None
 
 
-async def _judge(call: Awaitable[Any], method: MethodDescriptor | None) -> tuple[str, str]:
+async def _judge(call: Awaitable[Any], method: MethodDescriptor | None, *, is_public: bool = False) -> tuple[str, str]:
+    """Return the code of a call, and what is wrong with it. `is_public`: no answer of it may have a secret."""
     try:
-        await call
+        answer = await call
     except AssertionError as error:
         return "wrong", str(error)
     except grpc.aio.AioRpcError as error:
@@ -160,12 +166,14 @@ async def _judge(call: Awaitable[Any], method: MethodDescriptor | None) -> tuple
             raise TooSlow(NO_ANSWER) from None
         if code == "UNIMPLEMENTED":
             return code, told
-        return code, ""
-    return "OK", ""
+        return code, _TOLD if PASSWORD.encode() in shown else ""
+    return "OK", _TOLD if is_public and PASSWORD.encode() in answer else ""
 
 
 def _wrong_http(status: int, body: bytes) -> str:
     is_fault = (status >= 500 and status not in (501, 503, 504)) or _HTTP_FAULTS.search(body[:4_000])
+    if PASSWORD.encode() in body:
+        return _TOLD
     if is_fault or _TRACEBACK.search(body):
         return f"a client is told of a fault: {status} {body[:2_000]!r}"
     return ""

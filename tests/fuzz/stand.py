@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from tests.fuzz.documents import MISTRAL, ORQUESTA, POINTS
-from tests.fuzz.material import execution_ids
+from tests.fuzz.documents import MISTRAL, ORQUESTA, PASSWORD, POINTS, SECRET
+from tests.fuzz.material import WORKFLOWS, execution_ids
 from tests.gateways import gateway_of
 from tests.hostile.engine import pool_of, resident_mib
 from tests.processes import CALL_S, Service, System
@@ -65,16 +65,16 @@ class Stand:
 
     async def set_up(self, number: int) -> None:
         """Give it definitions, an environment, and the executions of a round."""
-        for text, name in ((MISTRAL, ""), (POINTS, ""), (ORQUESTA, "fuzz_orquesta"), (CANARY, "")):
+        for text, name in ((MISTRAL, ""), (POINTS, ""), (ORQUESTA, "fuzz_orquesta"), (SECRET, ""), (CANARY, "")):
             for namespace in ("", "team-a"):
                 request = workflow_service_pb2.CreateDefinitionsRequest(text=text, name=name, namespace=namespace)
                 await self.system.workflows.CreateDefinitions(request, timeout=CALL_S)
         put = environment_service_pb2.PutEnvironmentRequest(name="stage", variables='{"word": "hi"}')
         await self.system.environments.PutEnvironment(put, timeout=CALL_S)
-        workflows = ("fuzz_chain", "fuzz_items", "fuzz_asks", "fuzz_calls", "fuzz_points", "fuzz_orquesta")
         for index, execution_id in enumerate(execution_ids(number)):
             start = execution_service_pb2.StartExecutionRequest(
-                workflow=workflows[index % len(workflows)],
+                workflow=WORKFLOWS[index % len(WORKFLOWS)],
+                input=json.dumps({"password": PASSWORD}) if WORKFLOWS[index % len(WORKFLOWS)] == "fuzz_secret" else "",
                 execution_id=execution_id,
                 namespace="team-a" if index % 3 == 0 else "",
                 on_conflict=execution_service_pb2.ON_CONFLICT_USE_EXISTING,
@@ -127,6 +127,8 @@ class Stand:
 
 
 def _is_fault(line: str) -> bool:
+    if PASSWORD in line:
+        return True
     if not line.startswith("{"):
         return "Traceback (most recent call last)" in line
     with suppress(ValueError):
