@@ -37,6 +37,15 @@ def set_up(service: str, level: str = "INFO", stream: TextIO | None = None) -> N
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs its plug-ins at every start
+    logging.getLogger("grpc._cython.cygrpc").addFilter(is_fault)
+
+
+def is_fault(record: logging.LogRecord) -> bool:
+    """Return whether what grpc logs is to be seen. An answer that cannot be written, because its client has just left,
+    is none: grpc logs it as an error with a traceback unless it knows already that the client has left. The call has a
+    line of its own."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ExecuteBatchError"
 
 
 class JsonLines(logging.Formatter):
