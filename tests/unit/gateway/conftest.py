@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from tests.issuing import jwks, rule, write_issuers
 from tests.openid import CLIENT, Browser, OpenIdIssuer, browser_at, openid_issuer
@@ -15,8 +16,11 @@ from tests.unit.api.guarded import Guarded, add_token, guarded_system
 from tests.unit.api.test_access import start_one
 from tests.unit.api.test_access_links import listens
 
+from dalsegno.gateway import login, oidc
 from dalsegno.gateway.service import Gateway
 from dalsegno.gateway.settings import Settings
+from dalsegno.rpc import key_source
+from dalsegno.rpc.fetching import Bounds
 from dalsegno.rpc.jwt_directory import IssuerFile
 
 Serve = Callable[..., AbstractAsyncContextManager[Browser]]
@@ -47,8 +51,12 @@ class Site:
 
 
 @pytest_asyncio.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    """Provide a system that takes tokens of its own and of an issuer, whose group `crew` reads team-a."""
+async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    """Provide a system that takes tokens of its own and of an issuer, whose group `crew` reads team-a. Nobody is too
+    slow there, however busy the machine is."""
+    monkeypatch.setattr(login, "CHECK_S", 60.0)
+    monkeypatch.setattr(oidc, "BOUNDS", Bounds(60.0, oidc.BOUNDS.bytes_max))
+    monkeypatch.setattr(key_source, "FETCH_S", 60.0)
     async with openid_issuer() as issuer, guarded_system(tmp_path, is_started=False) as system:
         (tmp_path / "keys.json").write_bytes(jwks(issuer.of_tokens.key))
         rules = [rule("crew", "viewer@team-a")]

@@ -17,7 +17,7 @@ from tests.issuing import TestIssuer, forged, signing_key, write_issuers
 from tests.openid import CLIENT, SECRET, Browser, Page, browser_at, openid_issuer
 from tests.unit.gateway.conftest import Site
 
-from dalsegno.gateway import sessions
+from dalsegno.gateway import oidc, sessions
 from dalsegno.gateway.oidc import LoginFailed, Oidc
 from dalsegno.gateway.provider import Provider
 from dalsegno.gateway.settings import read_settings
@@ -212,8 +212,9 @@ DOCUMENTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-async def test_an_issuer_that_publishes_nonsense_is_not_used() -> None:
+async def test_an_issuer_that_publishes_nonsense_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The person is told what is wrong with it, and it is not asked again at once."""
+    monkeypatch.setattr(oidc, "AGAIN_S", 3600.0)
     async with openid_issuer() as issuer:
         for document, told in DOCUMENTS:
             issuer.document = document
@@ -223,6 +224,22 @@ async def test_an_issuer_that_publishes_nonsense_is_not_used() -> None:
             issuer.document = {}
             with pytest.raises(LoginFailed, match="could not be asked a moment ago"):
                 await login.begin("/", "http://localhost")
+
+
+async def test_what_an_issuer_published_before_stays_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it cannot be read again, people go on logging in, and nobody waits for another try; later it is read."""
+    monkeypatch.setattr(oidc, "AGAIN_S", 3600.0)
+    async with openid_issuer() as issuer:
+        login = Oidc(Provider(issuer.url, CLIENT))
+        address, _ = await login.begin("/", "http://localhost")
+        assert address.startswith(f"{issuer.url}/authorize?")
+        monkeypatch.setattr(oidc, "DOCUMENT_S", 0.0)
+        issuer.document = {"issuer": "https://evil.example.com"}
+        assert (await login.begin("/", "http://localhost"))[0].startswith(f"{issuer.url}/authorize?")
+        issuer.document = {"authorization_endpoint": f"{issuer.url}/other?a=b"}
+        assert (await login.begin("/", "http://localhost"))[0].startswith(f"{issuer.url}/authorize?")
+        monkeypatch.setattr(oidc, "AGAIN_S", 0.0)
+        assert (await login.begin("/", "http://localhost"))[0].startswith(f"{issuer.url}/other?a=b&response_type=code")
 
 
 def test_the_options_are_checked_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
