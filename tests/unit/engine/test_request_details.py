@@ -20,6 +20,7 @@ from dalsegno.v1 import execution_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import CheckpointReached
+from dalsegno.workflow.secrets import MARK
 
 JOIN = """
 version: '2.0'
@@ -39,6 +40,12 @@ phases:
     other: {action: std.noop, revert: std.noop}
     single: {action: std.echo output=1}
     many: {with-items: "i in <% $.lists %>", action: std.echo output=<% $.i %>}
+"""
+MARKED = f"""
+version: '2.0'
+marked:
+  tasks:
+    t: {{action: std.echo, input: {{output: "{MARK}abc"}}}}
 """
 
 
@@ -159,3 +166,13 @@ async def test_a_misspelt_name_of_a_secret_is_refused(desk: Desk) -> None:
         assert told.code is grpc.StatusCode.INVALID_ARGUMENT
         assert fault in str(told)
     assert "'outpt'" in str(await refused(desk.run("std.echo", input='{"output": "x"}', secrets=["outpt"])))
+
+
+async def test_an_engine_without_a_key_hands_out_no_encrypted_text(desk: Desk) -> None:
+    """The secret comes from an engine with a key: the action fails, and its executor sends the text nowhere."""
+    await desk.create(MARKED)
+    async with ScriptedExecutor(desk.address, done) as executor:
+        execution = await desk.start("marked")
+        await until(lambda: desk.execution(execution.id).state == "ERROR")
+        assert executor.received == []
+    assert "no key for secrets" in desk.execution(execution.id).info

@@ -24,7 +24,7 @@ from dalsegno.engine.executors.occupancy import Name, Occupancy
 from dalsegno.engine.executors.sessions import TakeBack
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.rpc import convert
-from dalsegno.secrets.cipher import NO_CIPHERS, Ciphers
+from dalsegno.secrets.cipher import NO_CIPHERS, NO_KEYS, Ciphers
 from dalsegno.store.records import ReadyAttempt
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow.changes import AttemptAdded, AttemptMoved, ExecutionMoved
@@ -305,7 +305,8 @@ class Dispatcher:
             if stream is None:
                 self._backlog.add((kind, execution_id, key))
                 return True
-        if obstacle := self._callbacks.obstacle(attempt.input.text):
+        given = self._input(execution, attempt)
+        if obstacle := self._obstacle(given):
             failed = TaskDone(key=key, outcome=TaskOutcome.FAILED, delivery=attempt.delivery, error=obstacle)
             batch.send(execution_id, failed)  # a message, because its expressions may take long
             return True
@@ -322,21 +323,30 @@ class Dispatcher:
             return True  # its definition is being compiled; the next scan finds it
         stream.credit -= 1
         self._occupancy.hand((execution_id, key), stream.session_id)
-        self.outgoing.setdefault(stream, []).append(self._message(execution, attempt))
+        self.outgoing.setdefault(stream, []).append(self._message(execution, attempt, given))
         return True
 
-    def _message(self, execution: Execution, attempt: Attempt) -> wire.RunAction:
+    def _input(self, execution: Execution, attempt: Attempt) -> str:
+        """Return the input of an action in clear, as a JSON text."""
+        text = attempt.input.text
+        return show_text(text, self._ciphers.of(execution.created.namespace)) if MARK in text else text
+
+    def _obstacle(self, given: str) -> str:
+        """Return why an action with this input cannot be handed out; empty if it can."""
+        if MARK in given and not self._ciphers.hash_key:
+            return NO_KEYS
+        return self._callbacks.obstacle(given)
+
+    def _message(self, execution: Execution, attempt: Attempt, given: str) -> wire.RunAction:
         task = execution.tasks[attempt.key[0]]
         name = attempt_id(execution.id, attempt.key)
         created = execution.created
-        text = attempt.input.text
-        has_secrets = MARK in text
         message = wire.RunAction(
             action_execution_id=name,
             delivery=attempt.delivery,
             action=attempt.action,
-            input=show_text(text, self._ciphers.of(created.namespace)) if has_secrets else text,
-            has_secrets=has_secrets,
+            input=given,
+            has_secrets=given != attempt.input.text,
         )
         context = message.context  # filled in place, because a context that is made first is copied
         context.namespace, context.workflow = created.namespace, created.workflow
