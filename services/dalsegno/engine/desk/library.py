@@ -299,6 +299,8 @@ def _with_secrets(request: PutRequest, plan: Value, before: EnvironmentRow | Non
     if shown:
         told = f"{MASK!r} is how secrets are shown: name it in `secrets` and leave it out to keep the secret"
         raise InvalidRequest.of(f"variables.{shown[0]}", told)
+    if not missing:
+        return found
     unknown = [name for name in missing if not is_secret(had.get(name))]
     if unknown:
         raise InvalidRequest.of("secrets", f"the environment has no secret, and no variable, {', '.join(unknown)}")

@@ -25,7 +25,7 @@ SEARCHED_MAX = 32 * 1024 * 1024
 """The most characters that are searched in all: those of the report, times the forms of the secrets."""
 MASKED_MAX = 64 * 1024
 """The longest text of a result in which parts are masked."""
-ENCODED_MAX = 1_024
+ENCODED_MAX = 256
 """The longest secret that is found in any percent-encoding: of some characters, and of others not."""
 PUBLISHERS_MAX = 100
 """How many tasks, the newest, are asked for secrets of which an input may be made."""
