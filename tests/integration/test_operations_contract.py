@@ -193,6 +193,47 @@ async def test_a_dry_end_by_force_reaches_children(stage: Stage, language: str) 
     await end(stage, scene)
 
 
+DEEP = """
+version: '2.0'
+dry.deep:
+  input: [left]
+  tasks:
+    more:
+      workflow: <% switch($.left > 0 => 'dry.deep', true => 'dry.end') %>
+      input: {left: <% $.left - 1 %>}
+dry.end:
+  input: [left]
+  tasks:
+    stay: {action: std.async_noop}
+"""
+
+
+async def test_a_dry_run_ends_some_levels_below(stage: Stage) -> None:
+    """A dry cancel of 60 nested sub-workflows: a message cannot be nested so deep, so of those below the 20th level it
+    is only said that the event reaches them. (Found by scripts/fuzz: it was INTERNAL.)"""
+    system = stage.system
+    await system.define(DEEP)
+    execution_id = await system.begin("dry.deep", {"left": 60})
+    below = messages.CountExecutionsRequest(filter=f"root={execution_id}")
+
+    for _ in range(600):
+        if (await system.executions.CountExecutions(below, timeout=30)).total >= 62:
+            break
+        await asyncio.sleep(0.1)
+    request = messages.CancelExecutionRequest(execution_id=execution_id, dry_run=True)
+    told = (await system.executions.CancelExecution(request, timeout=30)).dry_run
+    levels = 0
+    while told.children:
+        (child,) = told.children
+        levels += 1
+        if not child.HasField("effect"):
+            break
+        told = child.effect
+    assert (levels, told.children[0].HasField("effect")) == (21, False)
+    await system.cancel(execution_id)
+    assert state_of(await system.wait(execution_id)) == "CANCELLED"
+
+
 @both
 async def test_a_dry_skip(stage: Stage, language: str) -> None:
     """A dry skip says that the task is skipped and what starts; that joins wait again is not called kept (R15, R19)."""

@@ -31,6 +31,9 @@ TASKS_MAX = 100
 CHILDREN_MAX = 100
 """The effect is tried in this many children. Of the others it is only said that they get the event."""
 
+LEVELS_MAX = 20
+"""And as many levels deep: a message may be nested in others 100 deep, or nobody can read it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Before:
@@ -40,8 +43,11 @@ class Before:
     superseded: frozenset[int] = frozenset()
 
 
-def try_operation(batch: Batch, execution_id: str, event: Event, claimed: Collection[str]) -> execution_pb2.DryRun:
-    """Return what the event would do to an execution and, if they are claimed, to its children. Raises Refusal."""
+def try_operation(
+    batch: Batch, execution_id: str, event: Event, claimed: Collection[str], level: int = 0
+) -> execution_pb2.DryRun:
+    """Return what the event would do to an execution and, if they are claimed, to its children. `level`: how many
+    executions above it are in the answer. Raises Refusal."""
     private = batch.load_private(execution_id)
     before = _before(private.execution)
     outcome = batch.try_step(private, event)
@@ -54,7 +60,7 @@ def try_operation(batch: Batch, execution_id: str, event: Event, claimed: Collec
         planned = tell_going_back(batch, batch.load_private(execution_id), event, outcome, message)
         ordered = GoToRequested(actor=event.actor, comment=event.comment, name=START, cascaded=True)
         sent += [(each.child_id, ordered) for each in planned if each.child_id]
-    _try_children(batch, outcome.execution, dict(sent), claimed, message)
+    _try_children(batch, outcome.execution, dict(sent), claimed if level < LEVELS_MAX else (), message, level + 1)
     return shorten(message)
 
 
@@ -71,6 +77,7 @@ def _try_children(
     sent: Mapping[str, Event],
     claimed: Collection[str],
     message: execution_pb2.DryRun,
+    level: int,
 ) -> None:
     """Add the children that get an event, with its effect in those that are claimed."""
     by_child = {each.child_id: each.key for each in execution.attempts.values() if sent and each.child_id}
@@ -85,7 +92,7 @@ def _try_children(
         child = message.children.add(execution_id=child_id, task_name=task.name, task_number=task.number)
         if child_id in claimed and batch.exists(child_id):
             try:
-                child.effect.CopyFrom(try_operation(batch, child_id, child_event, claimed))
+                child.effect.CopyFrom(try_operation(batch, child_id, child_event, claimed, level))
             except Refusal:
                 continue  # it gets the event, and does not change
 
