@@ -157,7 +157,7 @@ def _check(document: Document) -> None:
     assert document.problems or document.members or document.name
 
 
-@settings(max_examples=600, deadline=2_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=400, deadline=2_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(MUTATIONS)
 def test_mutated_data(mutated: tuple[int, list[tuple[tuple[Any, ...], str, Any]]]) -> None:
     """Parts deleted, doubled, renamed or replaced give problems or a definition, in no long time, and never raise."""
@@ -174,7 +174,7 @@ def test_mutated_data(mutated: tuple[int, list[tuple[tuple[Any, ...], str, Any]]
         assert load_stored(text, member.name, member.kind).name == member.name
 
 
-@settings(max_examples=400, deadline=2_000)
+@settings(max_examples=270, deadline=2_000)
 @given(st.data())
 def test_mutated_text(data: st.DataObject) -> None:
     """Characters put into, or taken out of, the text give problems or a definition, and never raise."""

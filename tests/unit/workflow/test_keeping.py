@@ -23,7 +23,7 @@ from dalsegno.workflow.value import Value
 @pytest.mark.long("random executions")
 @pytest.mark.timeout(0 if EXAMPLES else 120)
 @settings(
-    max_examples=EXAMPLES or 120,
+    max_examples=EXAMPLES or 80,
     derandomize=not EXAMPLES,
     database=None,
     report_multiple_bugs=False,
