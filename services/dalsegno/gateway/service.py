@@ -15,8 +15,8 @@ from dalsegno.gateway import connections
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.application import Application
 from dalsegno.gateway.calls import Calls
+from dalsegno.gateway.cookie_cipher import CookieCipher
 from dalsegno.gateway.oidc import Oidc
-from dalsegno.gateway.seal import Seal
 from dalsegno.gateway.sessions import Sessions
 from dalsegno.gateway.settings import Settings
 from dalsegno.rpc.links import BadCredentials
@@ -48,7 +48,7 @@ class Gateway:
         hosts = [each for each in (*settings.host_names, host.strip("[]"), public) if each]
         access = Access(hosts, settings.cors_origins, settings.public_origin)
         asks_tokens = settings.auth == Auth.TOKENS
-        sessions = Sessions(settings.seal or Seal(), settings.public_origin) if asks_tokens else None
+        sessions = Sessions(settings.cipher or CookieCipher(), settings.public_origin) if asks_tokens else None
         self._oidc = Oidc(settings.oidc) if settings.oidc is not None else None
         self._application = Application(self._apis, self._calls, access, sessions, self._oidc)
         self._stop = asyncio.Event()

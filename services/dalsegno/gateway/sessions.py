@@ -1,4 +1,4 @@
-"""Sessions of browsers: a cookie, in which the token of a caller is sealed.
+"""Sessions of browsers: a cookie, with the encrypted token of a caller.
 
     /login: token ──begin──▶ cookie ──with a request──▶ find ──▶ the token, as `Authorization` of the call of the api
 
@@ -19,8 +19,8 @@ from typing import TypeVar
 
 import msgspec
 
+from dalsegno.gateway.cookie_cipher import CookieCipher, Purpose
 from dalsegno.gateway.hosts import is_loopback, name_of
-from dalsegno.gateway.seal import Purpose, Seal
 
 SESSION_S = 12 * 3600.0
 """The longest session, whatever its token allows."""
@@ -47,7 +47,7 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     token: str
     ends_s: float
     """When it ends, in seconds since 1970, at the latest."""
-    sealed_s: float
+    made_s: float
     """When this cookie was made, likewise."""
 
 
@@ -84,9 +84,9 @@ class TooLong(ValueError):
 class Sessions:
     """Makes, finds and ends sessions. Use it within one event loop."""
 
-    def __init__(self, seal: Seal, public_origin: str = "") -> None:
+    def __init__(self, cipher: CookieCipher, public_origin: str = "") -> None:
         """`public_origin`: the origin under which browsers reach the gateway; empty: what they ask it by."""
-        self._seal = seal
+        self._cipher = cipher
         self._public_origin = public_origin
         self._ended: OrderedDict[str, float] = OrderedDict()
         """By the id of a session that was ended here: when it would end by itself."""
@@ -109,19 +109,19 @@ class Sessions:
 
     def find(self, asked: Asked) -> Session | None:
         """Return the session of a request; None if it has none that is valid."""
-        content = self._seal.open(_cookie(asked.cookies, _session_name(asked.own)), Purpose.SESSION)
+        content = self._cipher.decrypt(_cookie(asked.cookies, _session_name(asked.own)), Purpose.SESSION)
         session = _read(zlib.decompress(content), Session) if content is not None else None
         if session is None:
             return None
         now_s = time.time()
-        if now_s >= min(session.ends_s, session.sealed_s + UNUSED_S) or session.id in self._ended:
+        if now_s >= min(session.ends_s, session.made_s + UNUSED_S) or session.id in self._ended:
             return None
         return session
 
     def renewed(self, session: Session, asked: Asked) -> tuple[Told, ...]:
         """Return the header with a new cookie, if that of the session has its age."""
         now_s = time.time()
-        if now_s < session.sealed_s + RENEW_S:
+        if now_s < session.made_s + RENEW_S:
             return ()
         return (self._cookie_of(Session(session.id, session.token, session.ends_s, now_s), asked),)
 
@@ -138,12 +138,12 @@ class Sessions:
 
     def begin_login(self, flow: LoginFlow, asked: Asked) -> Told:
         """Return the header with the cookie of a login at an issuer. It is sent when the issuer leads back here."""
-        value = self._seal.close(msgspec.msgpack.encode(flow), Purpose.LOGIN)
+        value = self._cipher.encrypt(msgspec.msgpack.encode(flow), Purpose.LOGIN)
         return _set_cookie(_login_name(asked.own), value, asked.own, LOGIN_S, same_site="Lax")
 
     def find_login(self, asked: Asked) -> LoginFlow | None:
         """Return the login that this browser has begun; None if it has begun none, or too long ago."""
-        content = self._seal.open(_cookie(asked.cookies, _login_name(asked.own)), Purpose.LOGIN)
+        content = self._cipher.decrypt(_cookie(asked.cookies, _login_name(asked.own)), Purpose.LOGIN)
         flow = _read(content, LoginFlow) if content is not None else None
         return flow if flow is not None and time.time() < flow.ends_s else None
 
@@ -153,13 +153,13 @@ class Sessions:
 
     def _cookie_of(self, session: Session, asked: Asked) -> Told:
         name = _session_name(asked.own)
-        value = self._seal.close(zlib.compress(msgspec.msgpack.encode(session)), Purpose.SESSION)
+        value = self._cipher.encrypt(zlib.compress(msgspec.msgpack.encode(session)), Purpose.SESSION)
         if len(name) + len(value) > COOKIE_BYTES_MAX:
             raise TooLong(
                 f"the token has {len(session.token)} characters, which are too many for a cookie: let its issuer put"
                 " fewer claims into it"
             )
-        lasts_s = min(UNUSED_S, session.ends_s - session.sealed_s)
+        lasts_s = min(UNUSED_S, session.ends_s - session.made_s)
         return _set_cookie(name, value, asked.own, lasts_s)
 
 
@@ -208,7 +208,7 @@ def _cookie(cookies: str, name: str) -> str:
 
 
 def _read(content: bytes, kind: type[T]) -> T | None:
-    """Return what was sealed; None for what another version of the gateway has sealed in another form."""
+    """Return what was encrypted; None for what another version of the gateway has written in another form."""
     try:
         return msgspec.msgpack.decode(content, type=kind)
     except msgspec.MsgspecError:

@@ -15,7 +15,7 @@ from dalsegno.rpc.links import BOTH_OPTIONS, Links
 from dalsegno.rpc.options import INSECURE, Auth, Options, words_of
 
 if TYPE_CHECKING:
-    from dalsegno.gateway.seal import Seal
+    from dalsegno.gateway.cookie_cipher import CookieCipher
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Settings:
     """Whether the apis ask its callers for tokens."""
     public_origin: str = ""
     """The origin under which browsers reach it, where that is not what they ask it by: behind a proxy."""
-    seal: Seal | None = None
+    cipher: CookieCipher | None = None
     """Of the cookies of sessions; None: one of its own."""
     oidc: Provider | None = None
     """Where people log in, beside tokens."""
@@ -75,13 +75,13 @@ def read_settings(arguments: Sequence[str] | None = None, environment: Mapping[s
         given = {name: found.pop(name.replace("-", "_")) for name in _LOGIN_OPTIONS}
         if any(given.values()) and found["auth"] != Auth.TOKENS:
             raise ValueError("logins need --auth tokens: without it the apis ask for no token")
-        return Settings(**found, seal=_seal_of(given["session-key-file"]), oidc=_provider_of(given))
+        return Settings(**found, cipher=_cipher_of(given["session-key-file"]), oidc=_provider_of(given))
     except ValueError as error:
         parser.error(str(error))
 
 
 _LOGIN_OPTIONS = {
-    "session-key-file": "the file of the keys that seal sessions, the same for all gateways; empty: a key of its own",
+    "session-key-file": "the file of the keys that encrypt sessions, the same for all gateways; empty: its own key",
     "oidc-issuer": "the issuer (OpenID Connect) at which people log in, as its tokens name it (iss)",
     "oidc-client-id": "the name that the issuer has for this gateway",
     "oidc-client-secret-file": "the file of the secret for that; empty: the client is public",
@@ -92,13 +92,13 @@ _LOGIN_OPTIONS = {
 _METAVARS = {"oidc-issuer": "URL", "oidc-client-id": "ID", "oidc-scopes": "NAMES"}
 
 
-def _seal_of(path: str) -> Seal | None:
-    """Return what seals with the keys of a file; None without one. Raises ValueError."""
+def _cipher_of(path: str) -> CookieCipher | None:
+    """Return what encrypts with the keys of a file; None without one. Raises ValueError."""
     if not path:
         return None
-    from dalsegno.gateway.seal import Seal  # loads cryptography: not for a gateway without sessions
+    from dalsegno.gateway.cookie_cipher import CookieCipher  # loads cryptography: not for a gateway without sessions
 
-    return Seal(path)
+    return CookieCipher(path)
 
 
 def _provider_of(given: Mapping[str, str]) -> Provider | None:

@@ -44,7 +44,7 @@ def read_file(path: Path) -> tuple[bytes, ...]:
         raise UnfitKeys(f"cannot read the keys of secrets: {error}") from None
     if mode & 0o077:
         raise UnfitKeys(f"the keys of secrets in {path} can be read by other users: chmod 600 {path}")
-    return _keys(text, str(path))
+    return parse_keys(text, str(path))
 
 
 def read_command(command: str) -> tuple[bytes, ...]:
@@ -56,11 +56,12 @@ def read_command(command: str) -> tuple[bytes, ...]:
     except subprocess.CalledProcessError as error:
         told = error.stderr.decode(errors="replace").strip()[-500:]
         raise UnfitKeys(f"the command for the keys of secrets ended with {error.returncode}: {told}") from None
-    return _keys(ended.stdout.decode(errors="replace"), "the output of the command")
+    return parse_keys(ended.stdout.decode(errors="replace"), "the output of the command")
 
 
-def _keys(text: str, place: str) -> tuple[bytes, ...]:
-    """Read one key a line, in base64. Empty lines and lines that begin with # are ignored."""
+def parse_keys(text: str, place: str) -> tuple[bytes, ...]:
+    """Return the keys in a text, one a line, in base64. Empty lines and lines that begin with # are ignored. `place`:
+    what the text is, for errors. Raises UnfitKeys."""
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         written = line.strip()

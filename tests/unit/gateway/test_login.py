@@ -14,11 +14,11 @@ from tests.certificates import make_certificate
 from tests.openid import browser_at
 from tests.unit.api.guarded import add_token
 from tests.unit.gateway.conftest import Site
-from tests.unit.gateway.test_seal import new_key
+from tests.unit.gateway.test_cookie_cipher import new_key
 
 from dalsegno.access.bearer import hash_of, id_of
 from dalsegno.gateway import sessions
-from dalsegno.gateway.seal import Seal
+from dalsegno.gateway.cookie_cipher import CookieCipher
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.credentials import ServerTls
 from dalsegno.rpc.links import Links
@@ -164,10 +164,10 @@ async def test_gateways_with_one_key_know_each_others_sessions(site: Site, tmp_p
     """It goes on at another gateway, and after a restart; a used cookie is replaced on the way."""
     token, file = add_token(site.system.store, "anna", "viewer"), tmp_path / "session-keys"
     file.write_text(new_key())
-    async with site.gateway(seal=Seal(str(file))) as browser:
+    async with site.gateway(cipher=CookieCipher(str(file))) as browser:
         await browser.post("/login", {"token": token})
         kept = dict(browser.cookies)
-    async with site.gateway(seal=Seal(str(file))) as browser:
+    async with site.gateway(cipher=CookieCipher(str(file))) as browser:
         browser.cookies = dict(kept)
         page = await browser.call(GET, _about(site))
         assert (page.status, page.cookies) == (200, {})

@@ -271,4 +271,4 @@ def test_the_options_are_checked_at_the_start(tmp_path: Path, capsys: pytest.Cap
     }
     found = read_settings([], environment)
     assert found.oidc == Provider("https://sso.example.com", "web", scopes=("groups", "email"))
-    assert (found.public_origin, found.seal) == ("https://flows.example.com", None)
+    assert (found.public_origin, found.cipher) == ("https://flows.example.com", None)

@@ -10,8 +10,8 @@ from tests.issuing import TestIssuer
 
 from dalsegno.access.bearer import new_token
 from dalsegno.gateway import sessions as module
+from dalsegno.gateway.cookie_cipher import CookieCipher
 from dalsegno.gateway.login import path_of
-from dalsegno.gateway.seal import Seal
 from dalsegno.gateway.sessions import RENEW_S, SESSION_S, UNUSED_S, Asked, Sessions, TooLong, foreign, unprotected
 
 OWN = "https://flows.example.com"
@@ -41,7 +41,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_a_cookie_is_for_the_gateway_only() -> None:
     """Scripts do not see it, other sites do not have it sent, it needs TLS, and its text says nothing; on a loopback
     address without TLS it is sent without."""
-    sessions = Sessions(Seal())
+    sessions = Sessions(CookieCipher())
     session, (name, value) = sessions.begin(TOKEN, ASKED)
     assert name == "set-cookie"
     assert value.startswith("__Host-dalsegno=")
@@ -56,7 +56,7 @@ def test_a_cookie_is_for_the_gateway_only() -> None:
 
 def test_a_session_ends(clock: Clock) -> None:
     """When its token expires, when its cookie was not used, when its time is over, when somebody logs out."""
-    sessions, issuer = Sessions(Seal()), TestIssuer()
+    sessions, issuer = Sessions(CookieCipher()), TestIssuer()
     _, told = sessions.begin(TOKEN, ASKED)
     clock.now_s += UNUSED_S - 1
     assert sessions.find(_with(told)) is not None
@@ -76,7 +76,7 @@ def test_a_session_ends(clock: Clock) -> None:
 
 def test_a_used_cookie_is_replaced(clock: Clock) -> None:
     """A new one comes when it is five minutes old, and each is valid for its time; none outlasts the session."""
-    sessions = Sessions(Seal())
+    sessions = Sessions(CookieCipher())
     session, told = sessions.begin(TOKEN, ASKED)
     assert sessions.renewed(session, ASKED) == ()
     seen = {told[1]}
@@ -93,7 +93,7 @@ def test_a_used_cookie_is_replaced(clock: Clock) -> None:
 
 def test_of_two_cookies_none_counts() -> None:
     """On a loopback address another program of the machine may have set one: it cannot choose whose session it is."""
-    sessions = Sessions(Seal())
+    sessions = Sessions(CookieCipher())
     one, other = (sessions.begin(TOKEN, ASKED)[1] for _ in range(2))
     both = f"{_with(one).cookies}; {_with(other).cookies}"
     assert sessions.find(Asked(OWN, "flows.example.com", True, OWN, "", both)) is None
@@ -101,7 +101,7 @@ def test_of_two_cookies_none_counts() -> None:
 
 def test_a_token_that_does_not_fit_is_refused() -> None:
     """Browsers would leave out a longer cookie without a word."""
-    issuer, sessions = TestIssuer(), Sessions(Seal())
+    issuer, sessions = TestIssuer(), Sessions(CookieCipher())
     groups = [secrets.token_hex(16) for _ in range(150)]
     _, told = sessions.begin(issuer.token(groups=groups[:60]), ASKED)
     assert 2000 < len(told[1]) < 4096
