@@ -7,7 +7,7 @@ of the execution. A refusal (see refusals.py) is raised before the first change.
 
 from __future__ import annotations
 
-from typing import TypeVar, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -165,7 +165,7 @@ def _start(step: Step, event: StartRequested) -> None:
         step.verdict = Verdict.DUPLICATE
         return
     if event.fork is not None:
-        hidden = _hide(step, event)
+        hidden = replacing.hide(step, event)
         assert hidden.fork is not None
         forking.begin(step, hidden.fork)
         return
@@ -337,30 +337,21 @@ def _decide(step: Step, event: Event) -> None:
         case DeliveryLost():
             reporting.lose(step, event)
         case ResumeRequested():
-            _control(step, _hide(step, event))
+            _control(step, replacing.hide(step, event))
         case PauseRequested() | CancelRequested():
             _control(step, event)
         case RerunRequested():
-            rerun.rerun(step, _hide(step, event))
+            rerun.rerun(step, replacing.hide(step, event))
         case ContextUpdated():
-            editing.update_context(step, _hide(step, event))
+            editing.update_context(step, replacing.hide(step, event))
         case GoToRequested():
-            _go_to(step, _hide(step, event))
+            _go_to(step, replacing.hide(step, event))
         case DiscardRequested():
             going.discard(step, event)
         case Poisoned():
             _poison(step, event)
         case _:
             raise TypeError(f"{type(event).__name__} is no event of an execution")
-
-
-AnyEvent = TypeVar("AnyEvent", bound=Event)
-
-
-def _hide(step: Step, event: AnyEvent) -> AnyEvent:
-    """Return the event, which is that of the step from now on, with the new values of secrets hidden."""
-    step.event = hidden = replacing.hidden(step, event)
-    return hidden
 
 
 def _follow_up(step: Step, next_: FollowUp) -> None:

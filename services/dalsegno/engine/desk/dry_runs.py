@@ -32,7 +32,8 @@ CHILDREN_MAX = 100
 """The effect is tried in this many children. Of the others it is only said that they get the event."""
 
 LEVELS_MAX = 20
-"""And as many levels deep: a message may be nested in others 100 deep, or nobody can read it."""
+"""The effect is tried in children of so many levels. No library reads a message that is nested in more than 100
+others, and each level nests two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,15 +26,17 @@ from dalsegno.workflow.value import UnfitValue, Value
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
-def hidden(step: Step, event: AnyEvent) -> AnyEvent:
-    """Return the event with the new values of secrets hidden. Raise InvalidRequest for one that is too large."""
+def hide(step: Step, event: AnyEvent) -> AnyEvent:
+    """Return the event, which is that of the step from now on, with the new values of secrets encrypted. Raise
+    InvalidRequest for one that is too large."""
     workflow = step.workflow
     if not (step.execution.holds_secrets or workflow.secrets or any(task.secret for task in workflow.tasks.values())):
         return event
     try:
-        return cast(AnyEvent, _hidden_event(step, event))
+        step.event = hidden = cast(AnyEvent, _hidden_event(step, event))
     except UnfitValue as error:
         raise InvalidRequest.of("secrets", f"a value that replaces a secret is {error}") from None
+    return hidden
 
 
 def _hidden_event(step: Step, event: Event) -> Event:

@@ -253,19 +253,20 @@ def close(step: Step, attempt: Attempt, state: AttemptState, result: Value | Non
     """Record the end of the attempt. Its task goes on only if it waits for this round of attempts."""
     task = step.execution.tasks[attempt.key[0]]
     has_secret = step.workflow.tasks[task.name].secret
+    is_failure = state is _ERROR
     if state is _SUCCESS:
         result = result or NULL
         if attempt.adhoc:
             state, result, error = _transformed(step, attempt, result)
             error = SECRET_FAILURE if error and has_secret else error
-    elif state is _ERROR:
+    elif is_failure:
         error = error or "the action failed and gave no reason"
         result = result or Value(data=error)
-        result = _hidden(step, result)[0] if has_secret else result
-        step.note("Execution failed. See result for details.", task, result=result)
     if result is not None and has_secret:
         result, fault = _hidden(step, result)
         state, error = (_ERROR, fault) if fault else (state, error)
+    if is_failure:
+        step.note("Execution failed. See result for details.", task, result=result)
     rules = step.workflow.rules
     answered = attempt.delegated or (rules.pause is _AT_ONCE and attempt.state is AttemptState.PAUSED)
     _move(step, attempt, state, result=result, error=error)
