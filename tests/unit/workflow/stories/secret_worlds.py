@@ -15,6 +15,16 @@ from dalsegno.workflow.value import Value
 PASSWORD = "correct horse battery/staple?"
 CIPHER = CIPHERS.of("")
 
+ECHO = """
+version: '2.0'
+wf:
+  input: [password]
+  secrets: [password]
+  tasks:
+    t1: {action: std.echo, input: {output: <% $.password %>}}
+"""
+"""A workflow that gives its password to an action."""
+
 
 class Seen:
     """Plays actions as executors do: with their inputs decrypted. Keeps what it saw."""

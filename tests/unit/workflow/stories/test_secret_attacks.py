@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.unit.expressions.scopes import PlainScope
-from tests.unit.workflow.stories.secret_worlds import CIPHER, PASSWORD, assert_hidden, world
+from tests.unit.workflow.stories.secret_worlds import CIPHER, ECHO, PASSWORD, assert_hidden, world
 from tests.world import ExecutionState, Played
 
 from dalsegno.expressions.budget import CHARACTERS_PER_STEP
@@ -207,16 +207,8 @@ SPECIAL = 'my p@ss:"word"\n$1!é'
 )
 def test_other_forms_of_a_secret_are_masked(told: str) -> None:
     """Percent-encoded by programs that encode other characters, and as texts of JSON and Python."""
-    text = """
-version: '2.0'
-wf:
-  input: [password]
-  secrets: [password]
-  tasks:
-    t1: {action: std.echo, input: {output: <% $.password %>}}
-"""
     given = SPECIAL if "$" in told or "%24" in told else SPECIAL[:14]
-    here, _ = world(text, lambda task, _: Played("failed", result={"said": f"<{told}>"}, error=f"bad {told}"))
+    here, _ = world(ECHO, lambda task, _: Played("failed", result={"said": f"<{told}>"}, error=f"bad {told}"))
     execution = here.start("wf", {"password": given})
     here.run()
 
@@ -226,16 +218,8 @@ wf:
 
 def test_an_error_that_was_cut_within_a_secret_is_masked() -> None:
     """Long errors are cut by whoever tells them: the rest of a secret at the end is masked too."""
-    text = """
-version: '2.0'
-wf:
-  input: [password]
-  secrets: [password]
-  tasks:
-    t1: {action: std.echo, input: {output: <% $.password %>}}
-"""
     for end in ("", "…", "..."):
-        here, _ = world(text, lambda task, _, end=end: Played("failed", error=f"bad {PASSWORD[:-3]}{end}"))
+        here, _ = world(ECHO, lambda task, _, end=end: Played("failed", error=f"bad {PASSWORD[:-3]}{end}"))
         here.start("wf", {"password": PASSWORD})
         here.run()
         assert_hidden(here, PASSWORD[:-3])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.workflow.stories.secret_worlds import CIPHER, PASSWORD, assert_hidden, world
+from tests.unit.workflow.stories.secret_worlds import CIPHER, ECHO, PASSWORD, assert_hidden, world
 from tests.world import ExecutionState, Played
 
 from dalsegno.workflow.events import (
@@ -24,21 +24,13 @@ from dalsegno.workflow.value import Value
 
 def test_a_rerun_uses_the_same_secret_and_takes_a_new_one() -> None:
     """Rerun without an input needs no password; with a new one, that is a secret because the old one was."""
-    text = """
-version: '2.0'
-wf:
-  input: [password]
-  secrets: [password]
-  tasks:
-    t1: {action: std.echo, input: {output: <% $.password %>}}
-"""
     tries: list[Any] = []
 
     def fail_twice(task: str, given: Any) -> Played | None:
         tries.append(given)
         return Played("failed", error="no") if len(tries) < 3 else None
 
-    here, seen = world(text, fail_twice)
+    here, seen = world(ECHO, fail_twice)
     execution = here.start("wf", {"password": PASSWORD})
     here.run()
     here.tell(execution.id, RerunRequested(at_s=here.now_s))

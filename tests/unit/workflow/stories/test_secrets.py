@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from tests.unit.workflow.stories.secret_worlds import CIPHER, PASSWORD, assert_hidden, world
+from tests.unit.workflow.stories.secret_worlds import CIPHER, ECHO, PASSWORD, assert_hidden, world
 from tests.world import ExecutionState, Played
 
 from dalsegno.workflow.secrets import MASK, is_secret, mask, show
@@ -98,15 +98,7 @@ def test_a_result_has_no_secret_of_its_input(text: str) -> None:
 
 def test_an_error_has_no_secret_of_its_input() -> None:
     """An action that fails with the password in its message."""
-    text = """
-version: '2.0'
-wf:
-  input: [password]
-  secrets: [password]
-  tasks:
-    t1: {action: std.echo, input: {output: <% $.password %>}}
-"""
-    here, _ = world(text, lambda task, given: Played("failed", error=f"no such user: {PASSWORD}"))
+    here, _ = world(ECHO, lambda task, given: Played("failed", error=f"no such user: {PASSWORD}"))
     execution = here.start("wf", {"password": PASSWORD})
     here.run()
 
