@@ -155,7 +155,8 @@ def become(request: dict[str, Any], given: list[int]) -> None:
 
 def start_server(root: Path) -> subprocess.Popen[bytes]:
     """Start the server of this process, and return it when it can be asked. It ends with this thread."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root / "services", root)))}
+    path = os.pathsep.join(map(str, (root / "services", root)))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}  # as the pool sets it
     server = subprocess.Popen(
         tied(sys.executable, "-P", __file__, str(os.getpid())),
         stdin=subprocess.DEVNULL,

@@ -127,6 +127,11 @@ class Spawner:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of the template, with the import path of this process."""
+    """Return the environment of the template, with the import path of this process.
+
+    Hashes are the same in all processes of all engines: `toSet($).first()` depends on them, and an expression that is
+    evaluated once more has to give the same value.
+    """
     root = str(Path(__file__).parents[3])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, dict.fromkeys([root, *sys.path])))}
+    path = os.pathsep.join(map(os.path.abspath, dict.fromkeys([root, *sys.path])))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}

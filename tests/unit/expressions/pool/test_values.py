@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from dataclasses import replace
@@ -46,6 +49,19 @@ def test_same_chance_on_both_sides(pool: Pool) -> None:
     """uuid() is the same in a process as here: it depends on the event and the place alone."""
     here = compile_template("<% uuid() %>", print, ("a",)).evaluate(SCOPE)
     assert pool.evaluate(yaql("uuid()", place="a"), SCOPE) == here
+
+
+def test_order_of_sets_is_the_same_in_all_processes(pool: Pool) -> None:
+    """What an expression makes of the order of a set depends on no process and no engine."""
+    words = "ABCDEFGH"
+    ordered = subprocess.run(
+        [sys.executable, "-c", f"print(''.join(frozenset({words!r})))"],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert pool.evaluate(yaql(f"[{','.join(words)}].toSet().join('')")) == ordered
 
 
 def test_what_is_compiled_runs_compiled(pool: Pool) -> None:
