@@ -13,8 +13,10 @@ import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, cast
 
+import msgspec
 import orjson
 
 INLINE_BYTES = 1024
@@ -39,6 +41,8 @@ _NOT_FINITE = re.compile(rb"g.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
 """A float in the form of `marshal`, eight bytes behind a `g`, whose exponent is that of NaN and the infinities."""
 _PLAIN = 2
 """The version of that form that has floats as bytes and no references."""
+_TYPES = frozenset({str, int, float, bool, type(None), list, dict})
+_KEYS = frozenset({str})
 _MISSING = object()
 
 
@@ -48,7 +52,7 @@ class UnfitValue(ValueError):
 
 
 def encode(data: object, *, limited: bool = False) -> str:
-    """Return the JSON text of the data. Raise UnfitValue for NaN, infinities, lone surrogates and what JSON cannot
+    """Return the JSON text of the data. Raise UnfitValue for NaN, infinities, NUL, lone surrogates and what JSON cannot
     represent; `limited`: also for more bytes than a value may have.
 
     orjson writes NaN as null without an error, so a text that holds a null is searched for NaN.
@@ -59,10 +63,9 @@ def encode(data: object, *, limited: bool = False) -> str:
         return _encode_otherwise(data, limited=limited)
     if limited:
         limit(len(written))
-    text = written.decode()
-    if b"null" in written and (b"\\u0000" in written or _may_hold_nan(data)):
+    if _holds_unfit(data, written):
         _refuse_unfit(data)
-    return text
+    return written.decode()
 
 
 def _may_hold_nan(data: object) -> bool:
@@ -75,15 +78,36 @@ def _may_hold_nan(data: object) -> bool:
 
 
 def _encode_otherwise(data: object, *, limited: bool) -> str:
-    """Return the JSON text of what orjson refuses, such as integers beyond 64 bits. Raise UnfitValue."""
-    if _may_be_unfit(data):
+    """Return the JSON text of what orjson refuses, such as integers beyond 64 bits. Raise UnfitValue.
+
+    msgspec writes them, but also a set as a list, a number as a key, and NaN as null.
+    """
+    if not _is_plain(data):
         _refuse_unfit(data)
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        written = msgspec.json.encode(data)
+    except (TypeError, ValueError, RecursionError):
+        _refuse_unfit(data)
+        written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     if limited:
-        limit(byte_length(text))
-    if decode(text) != data:  # a key that is no string has become one, or a tuple a list
+        limit(len(written))
+    if _holds_unfit(data, written):
         _refuse_unfit(data)
-    return text
+    return written.decode()
+
+
+def _is_plain(data: object) -> bool:
+    """Return whether all of it is of the types that decoding gives. (Asking each member takes four times as long.)"""
+    members = [data]
+    while members:
+        if not _TYPES.issuperset(map(type, members)):
+            return False
+        objects = [member for member in members if type(member) is dict]
+        if not _KEYS.issuperset(map(type, chain.from_iterable(objects))):
+            return False
+        arrays = [member for member in members if type(member) is list]
+        members = [*chain.from_iterable(arrays), *chain.from_iterable(map(dict.values, objects))]
+    return True
 
 
 def decode(text: str) -> object:
@@ -94,12 +118,23 @@ def decode(text: str) -> object:
 def _decoded(text: str, *, is_exact: bool) -> object:
     try:
         if is_exact:  # orjson would turn integers beyond 64 bits into floats
-            return json.loads(text, parse_constant=_refuse_constant)
+            return _decoded_exactly(text)
         return orjson.loads(text)
     except RecursionError:
         raise UnfitValue("nested too deeply") from None
     except ValueError as error:
         raise UnfitValue(f"not JSON: {error}") from None
+
+
+def _decoded_exactly(text: str) -> object:
+    """Return the data of a JSON text. Raise ValueError and RecursionError, whose text has the place.
+
+    `json` takes twice as long as msgspec, and more while many objects exist; it says more of a fault.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return json.loads(text, parse_constant=_refuse_constant)
 
 
 BYTES_MAX = 4
@@ -149,13 +184,17 @@ def text_fault(text: str) -> str:
 
 
 def _may_be_unfit(data: object) -> bool:
-    """Return whether anything in it may be unfit for a value. (Checking each member takes twenty times as long.)"""
+    """Return whether anything in decoded data may be unfit for a value. (Checking each member takes twenty times as
+    long.)"""
     try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except (TypeError, ValueError, RecursionError):
+        return _holds_unfit(data, msgspec.json.encode(data))
+    except (ValueError, RecursionError):
         return True
-    return "\\u0000" in text
+
+
+def _holds_unfit(data: object, written: bytes) -> bool:
+    """Return whether data may hold NUL, NaN or an infinity, of which the last two are written as null."""
+    return b"\\u0000" in written or (b"null" in written and _may_hold_nan(data))
 
 
 def _refuse_constant(word: str) -> object:

@@ -33,6 +33,34 @@ def test_no_float_without_a_value_is_written(pattern: int) -> None:
     assert decode(encode([None, finite])) == [None, finite]
 
 
+@pytest.mark.parametrize("beside", [1, None, 10**30, [10**30, None]], ids=str)
+@pytest.mark.parametrize(
+    ("unfit", "fault"),
+    [
+        ("x\0", r"\$\[1\]\.k: holds a NUL character"),
+        ("\ud800", r"\$\[1\]\.k: holds a lone surrogate"),
+        (math.nan, r"\$\[1\]\.k: nan is not JSON"),
+        ([-math.inf], r"\$\[1\]\.k\[0\]: -inf is not JSON"),
+        ({"\0": 1}, r"\$\[1\]\.k\.?.* \(a key\): holds a NUL character"),
+        ({7: 1}, r"\$\[1\]\.k: has a key that is not a string: 7"),
+        ({1, 2}, r"\$\[1\]\.k: a set is not JSON"),
+        (b"x", r"\$\[1\]\.k: a bytes is not JSON"),
+    ],
+    ids=repr,
+)
+def test_data_that_is_no_json_is_refused_at_its_place(unfit: object, fault: str, beside: object) -> None:
+    """What is beside it makes no difference, not even an integer that orjson cannot write."""
+    with pytest.raises(UnfitValue, match=fault):
+        encode([beside, {"k": unfit}])
+
+
+def test_integers_of_any_length_are_written_as_they_are() -> None:
+    """So is what is beside them: the same text as of data without them."""
+    for beside in ({"b": [1.5, "ä\n\x7f", {}]}, (1, 2), [[None, True]], "nul"):
+        assert encode([10**40, beside]) == f"[1{'0' * 40},{encode(beside)}]"
+        assert decode(encode([-(10**40), beside])) == [-(10**40), decode(encode(beside))]
+
+
 def test_what_is_too_large_is_not_searched() -> None:
     """The size is told first: to search megabytes that are refused anyway would hold up others."""
     with pytest.raises(UnfitValue, match="too large"):
