@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
@@ -176,7 +177,8 @@ def test_an_admins_token_is_made_directly(database: tuple[str, SqlStore], capsys
     url, store = database
     assert main(["--database", url, "token", "anna"]) == 0
     assert main(["token", "bert", "--grant", "viewer@shop", "--grant", "author@shop", "--database", url]) == 0
-    first, second = capsys.readouterr().out.split()
+    told = capsys.readouterr()
+    first, second = told.out.split()
     with store.read() as queries:
         rows = queries.tokens()
     assert [(row.name, row.sha256, row.grants) for row in rows] == [
@@ -184,7 +186,38 @@ def test_an_admins_token_is_made_directly(database: tuple[str, SqlStore], capsys
         ("bert", hash_of(second).hex(), '[["viewer", "shop"], ["author", "shop"]]'),
     ]
     assert all("made directly in the store" in row.comment for row in rows)
+    for row in rows:
+        assert f"to revoke it: dalsegno token revoke {row.token_id}\n" in told.err
+    assert told.err.count("keep it now: it is not shown again\n") == 2
     assert main(["--database", url, "token", ""]) == 2
     with pytest.raises(SystemExit):
         main(["--database", url, "token", "carl", "--grant", "root"])
     assert "'root' is no role: there are viewer," in capsys.readouterr().err
+
+
+def test_the_tools_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with what it does; each says what it takes."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for name, does in (
+        ("upgrade", "upgrade the tables to this version"),
+        ("check", "check that every journal replays to exactly the rows"),
+        ("doctor", "report what needs attention"),
+        ("backup", "copy a SQLite store while it is used"),
+        ("token", "make a token directly"),
+        ("rekey", "let another key of yours open the secrets of the store"),
+    ):
+        assert f"{name} {does}" in told
+    with pytest.raises(SystemExit):
+        main(["token", "--help"])
+    assert "--database DATABASE its URL, as before the tool's name" in " ".join(capsys.readouterr().out.split())
+
+
+def test_upgrade_says_what_it_has_done(empty_sqlite: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tables are those of this version, or of a later one, of which nothing is changed."""
+    assert main(["--database", empty_sqlite, "upgrade"]) == 0
+    assert capsys.readouterr().out == "the tables are those of this version\n"
+    with patch.object(SqlStore, "upgrade", return_value=False):
+        assert main(["--database", empty_sqlite, "upgrade"]) == 0
+    assert "the tables are of a later version" in capsys.readouterr().out

@@ -98,3 +98,46 @@ def test_a_service_names_the_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         store.upgrade()
     assert "secret" not in str(caught.value)
     store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "postgresql://me:secret@one:1,two:2/store?sslmode=require&pooler=transaction",
+            "postgresql://me@one:1,two:2/store?pooler=transaction&sslmode=require",
+        ),
+        ("postgresql:///store?hostaddr=192.0.2.1&port=7", "postgresql://192.0.2.1:7/store"),
+        ("postgresql://?service=shop", "postgresql:///?service=shop"),
+        ("postgresql:///store", "postgresql:///store"),
+    ],
+)
+def test_a_url_is_shown_as_it_is_meant(url: str, shown: str) -> None:
+    """User, hosts and name in their places, and every parameter that is no secret, in order."""
+    assert address_of(url) == shown
+
+
+def test_hosts_that_were_chosen_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name, address and port, each in its place; where several are chosen a reader wants a primary; what the
+    environment says counts where the URL says nothing."""
+    address = read_address("postgresql://one:1/store")
+    hosts = (Host("", "192.0.2.1", ""), Host("b", "", "7"))
+    asked = address.asked(writes=False, hosts=hosts)
+    assert [asked[name] for name in ("host", "hostaddr", "port")] == [",b", "192.0.2.1,", ",7"]
+    assert asked["target_session_attrs"] == "primary"
+    one = address.asked(writes=False, hosts=hosts[1:])
+    assert (one["host"], one["port"], "hostaddr" in one, "target_session_attrs" in one) == ("b", "7", False, False)
+    assert read_address("postgresql://one/store?service=shop").hosts == (Host("one", "", ""),)
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "standby")
+    assert address.asked(writes=False)["target_session_attrs"] == "standby"
+    assert (address.asked(writes=True)["target_session_attrs"], address.asked(writes=True)["connect_timeout"]) == (
+        "read-write",
+        "5",
+    )
+
+
+@pytest.mark.parametrize("port", ["\N{SUPERSCRIPT TWO}", "7a"])
+def test_a_port_has_digits(port: str) -> None:
+    """Anything else may be a part of a password that is not escaped."""
+    with pytest.raises(ValueError, match="a host or a port is none"):
+        read_address(f"postgresql://one/store?port={port}")

@@ -124,3 +124,13 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     """Whatever is written, the answer is a filter or InvalidFilter, never another error."""
     with suppress(InvalidFilter):
         assert (parse_filter(text, EXECUTION_FIELDS) == Filter()) == (not text.strip())
+
+
+def test_few_filters_recur() -> None:
+    """Statements are kept for filters by one or two states, and by a flag; others would fill the memory."""
+    one, two = Term("state", "=", ("RUNNING",)), Term("state", "=", ("RUNNING", "PAUSED"))
+    flag = Term("delegated", "=", (True,))
+    assert all(Filter(terms).recurs for terms in ((), (one,), (two,), (one, flag)))
+    three = Term("state", "=", ("RUNNING", "PAUSED", "ERROR"))
+    others = ((three,), (one, three), (one, flag, one), (Term("id", "=", ("e",)),), (one, Term("id", "=", ("e",))))
+    assert not any(Filter(terms).recurs for terms in others)
