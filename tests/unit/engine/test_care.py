@@ -14,14 +14,22 @@ from dalsegno.engine.batches.deferred import DeferredWorks
 from dalsegno.engine.batches.evaluations import STALE_MAX, Evaluations
 from dalsegno.engine.batches.results import Committed, Deferred, Failed
 from dalsegno.engine.batches.step_note import Mark, StepNote, count_death
-from dalsegno.engine.batches.work import Work
+from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.executors.sessions import Greeting, OpenSession
 from dalsegno.expressions.pool_client import POOL
 from dalsegno.store.memory import MemoryTransaction
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AnyChange
 from dalsegno.workflow.consolidated import Consolidated
-from dalsegno.workflow.events import Event, HandedOut, Poisoned, RerunRequested, TaskChoice, TaskDone
+from dalsegno.workflow.events import (
+    CancelRequested,
+    Event,
+    HandedOut,
+    Poisoned,
+    RerunRequested,
+    TaskChoice,
+    TaskDone,
+)
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.outside import Given
@@ -351,6 +359,43 @@ async def test_a_work_that_nobody_wants_is_dropped_when_its_values_are_there() -
     assert back == [behind]
     assert not works
     assert gone.evaluations is None
+
+
+async def test_works_wait_for_the_one_of_their_execution_only() -> None:
+    """A work whose values change again and again goes before all others of its execution, but those that end it by
+    force; another one that is done frees nobody else's."""
+    back: list[Work] = []
+    works = DeferredWorks(back.append)
+    first, behind, other = Again("e"), Again("e"), Again("f")
+    first.evaluations = Evaluations(POOL, "e", lambda: None)
+    first.evaluations.stale_count = STALE_MAX
+    first.evaluations.wait(Future())
+    works.put(first)
+    assert [works.holds_back(each) for each in (first, other, behind)] == [False, False, True]
+    assert not works.holds_back(DeliverEvent("e", Poisoned(reason="no")))
+    assert works.holds_back(DeliverEvent("e", CancelRequested()))
+    works.forget(other)
+    works.forget(behind)
+    assert back == []
+    works.take_up(first)
+    assert back == [first]
+    works.forget(first)
+    assert back[-1] is behind
+    assert not works.holds_back(behind)
+
+
+@pytest.mark.parametrize(("stale", "is_first"), [(STALE_MAX - 1, False), (STALE_MAX, True)])
+async def test_a_work_waits_like_any_other_at_first(stale: int, is_first: bool) -> None:
+    """Only after some passes with stale values do others wait for it; it continues at once when its values are there
+    already."""
+    back: list[Work] = []
+    works = DeferredWorks(back.append)
+    work = Again("e")
+    work.evaluations = Evaluations(POOL, "e", lambda: None)
+    work.evaluations.stale_count = stale
+    works.put(work)
+    assert back == [work]
+    assert works.holds_back(Again("e")) == is_first
 
 
 class Gone(Again):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from unittest.mock import patch
 import pytest
 from tests.integration.engines import ScriptedExecutor
 from tests.unit.engine.conftest import Desk
-from tests.unit.engine.test_conductor import NOOP, Rig, Start, answer
+from tests.unit.engine.test_conductor import NOOP, Rig, Scan, Start, answer
 from tests.unit.engine.test_occupancy import ONE, handed
 from tests.unit.engine.test_requests import TREE
 from tests.unit.engine.test_sessions import Executors, greet, keep, let_lease_pass
@@ -21,7 +22,7 @@ from dalsegno.engine.batches import batch as batches
 from dalsegno.engine.batches import conductor as conductors
 from dalsegno.engine.batches import outside as outsides
 from dalsegno.engine.batches.batch import Batch
-from dalsegno.engine.batches.cache import CompiledWorkflows
+from dalsegno.engine.batches.cache import CompiledWorkflows, Copy
 from dalsegno.engine.batches.compiling import compile_row
 from dalsegno.engine.batches.deferred import DeferredWorks
 from dalsegno.engine.batches.outside import Lookups, TransactionOutside
@@ -29,17 +30,23 @@ from dalsegno.engine.batches.work import Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.desk import later
 from dalsegno.engine.desk.later import LaterAnswers
+from dalsegno.engine.executors import dispatcher as dispatchers
 from dalsegno.engine.executors import reports
 from dalsegno.engine.executors.reports import read_greeting
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.engine.timers import Timers
-from dalsegno.store.records import NewMessage
+from dalsegno.store.memory import MemoryTransaction
+from dalsegno.store.records import NewMessage, ReadyAttempt
 from dalsegno.v1 import executor_service_pb2 as wire
-from dalsegno.workflow.changes import AttemptMoved
+from dalsegno.workflow import machine
+from dalsegno.workflow.changes import AttemptMoved, ExecutionCreated, GlobalsPublished
 from dalsegno.workflow.events import DeliveryLost, Event, PauseRequested
+from dalsegno.workflow.execution import Execution
+from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.model import Parameter
 from dalsegno.workflow.refusals import InvalidRequest, NotFound, Overloaded, Unavailable
 from dalsegno.workflow.states import AttemptState
+from dalsegno.workflow.value import Value
 
 
 @pytest.fixture
@@ -211,3 +218,125 @@ async def test_an_answer_that_nobody_asks_for_is_dropped(monkeypatch: pytest.Mon
     assert future.cancelled()
     with pytest.raises(Unavailable):
         await answers.take(name)
+
+
+class Steps(Work):
+    """Pauses executions, and notes what each step is given."""
+
+    def __init__(self, *execution_ids: str) -> None:
+        self._ids = execution_ids
+
+    def needs(self, batch: Batch) -> Sequence[str]:
+        return self._ids
+
+    def carry_out(self, batch: Batch) -> None:
+        for each in self._ids:
+            batch.step(each, PauseRequested())
+
+
+def test_each_step_of_a_work_has_a_seed_of_its_own(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two executions that one work steps draw different random numbers; what the work was given is the first seed."""
+    starts = [Start(number) for number in range(3)]
+    rig.carry_out(*starts)
+    seeds: list[tuple[object, ...]] = []
+    step = machine.step
+
+    def noted(*arguments: Any) -> machine.StepResult:
+        seeds.append(arguments[4].name)
+        return step(*arguments)
+
+    monkeypatch.setattr(machine, "step", noted)
+    work = Steps(*(each.execution_id for each in starts))
+    rig.carry_out(work)
+    assert work.given is not None
+    assert seeds == [work.given.name, (*work.given.name, 2), (*work.given.name, 3)]
+
+
+def test_what_was_looked_up_is_forgotten_when_definitions_change(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that defines something, or that fails, forgets it; any other keeps it."""
+    forgotten: list[None] = []
+    monkeypatch.setattr(Lookups, "forget", lambda lookups: forgotten.append(None))
+    rig.carry_out(Start(1))
+    assert forgotten == []
+    monkeypatch.setattr(rig.store, "failures", [RuntimeError("no")])
+    rig.carry_out(Start(2))
+    assert len(forgotten) == 1
+    greet(rig)
+    assert len(forgotten) == 2
+
+
+def test_values_are_counted_in_bytes() -> None:
+    """A letter outside of ASCII counts as what it takes."""
+    created = ExecutionCreated(execution_id="e", definition_id="d", workflow="w")
+    copy = Copy(Execution(created), None, [created])
+    before = copy.value_bytes
+    assert copy.count([GlobalsPublished(values={"a": Value(text='"\u00e4x"'), "b": Value(text='"x"')})]) == 5
+    assert copy.value_bytes - before == 8
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_copy_that_is_ahead_of_the_store_is_not_believed(rig: Rig, ahead: int) -> None:
+    """A commit that was seen to succeed is lost: the execution is loaded anew."""
+    start = Start(1)
+    rig.carry_out(start)
+    copy, _ = rig.copies._copies[start.execution_id]
+    revision = copy.execution.revision
+    with rig.store.write() as transaction:
+        found = rig.copies.catch_up(start.execution_id, revision - ahead, 1, transaction)
+    assert (found is copy, found.execution.revision) == (not ahead, revision)
+    assert (start.execution_id in rig.copies) == (not ahead)
+
+
+def test_small_journals_are_read_together_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executions that are not in memory cost one query for all of them; what is in memory is not read."""
+    starts = [Start(number) for number in range(4)]
+    rig.carry_out(*starts)
+    for each in starts[1:]:
+        rig.copies.drop(each.execution_id)
+    read: list[list[str]] = []
+    plain_journals = MemoryTransaction.plain_journals
+
+    def noted(transaction: MemoryTransaction, first_sequences: Mapping[str, int]) -> Mapping[str, list[str]]:
+        read.append(list(first_sequences))
+        return plain_journals(transaction, first_sequences)
+
+    monkeypatch.setattr(MemoryTransaction, "plain_journals", noted)
+    rig.carry_out(*(answer(run) for run in rig.sent))
+    assert [sorted(each) for each in read] == [sorted(each.execution_id for each in starts[1:])]
+
+
+def test_attempts_behind_many_that_nobody_serves_are_found(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look into the store takes the oldest: when no executor may have any of them, the next one looks at more, until
+    somebody may."""
+    rig.stream.is_open = False
+    rig.carry_out(*(Start(number) for number in range(3)))
+    other = Rig(rig.store)
+    monkeypatch.setattr(dispatchers, "SCAN_LIMIT", 2)
+    other.dispatcher._scan_limit = 2
+    limits: list[int] = []
+    ready_attempts = MemoryTransaction.ready_attempts
+
+    def noted(transaction: MemoryTransaction, limit: int, *rest: Any) -> list[ReadyAttempt]:
+        limits.append(limit)
+        found = ready_attempts(transaction, limit, *rest)
+        return [replace(each, target="nobody") if place < 2 else each for place, each in enumerate(found)]
+
+    monkeypatch.setattr(MemoryTransaction, "ready_attempts", noted)
+    for _ in range(3):
+        other.carry_out(Scan(other.dispatcher))
+        other.carry_out()
+    assert limits == [2, 8, 2]
+    assert len(other.sent) == 1
+
+
+def test_a_report_makes_room_at_once() -> None:
+    """Whoever has reported on an action no longer runs it, also while the report is not stored yet."""
+    rig = Rig(slots=1)
+    rig.define()
+    rig.carry_out(Start(1), Start(2))
+    assert len(rig.sent) == 1
+    assert not rig.dispatcher.has_news
+    rig.dispatcher.report(rig.stream, *parse_attempt_id(rig.sent[0].action_execution_id))
+    assert rig.dispatcher.has_news
+    rig.carry_out()
+    assert len(rig.sent) == 2

@@ -321,6 +321,31 @@ def test_records_that_the_first_of_two_discards_alters_are_written() -> None:
     assert list(check(polled.store)) == []
 
 
+class TryAfter(Work):
+    """Loads the poller for a trial before and after it discards within the batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, int]] = []
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        return (POLLER_ID,)
+
+    def carry_out(self, batch: Batch) -> None:
+        batch.step(POLLER_ID, DiscardRequested(name="polled"))
+        for copy in (batch.open(POLLER_ID).copy, batch.load_private(POLLER_ID)):
+            execution = copy.execution
+            self.seen.append((execution.revision, execution.first_sequence, copy.value_bytes))
+
+
+def test_a_trial_after_a_discard_sees_what_is_left(polled: Polled) -> None:
+    """Also in the same batch, where the store has everything still; its values are counted without what is gone."""
+    polled.rounds(3)
+    work = TryAfter()
+    polled.rig.carry_out(work)
+    left, tried = work.seen
+    assert tried == left
+
+
 class Delete(Work):
     """Deletes the poller with what is below it."""
 

@@ -9,10 +9,11 @@ import pytest
 from dalsegno.engine.batches import outside
 from dalsegno.engine.batches.cache import CompiledWorkflows
 from dalsegno.engine.batches.outside import Lookups
+from dalsegno.store.descriptions import digest_of, write_description
 from dalsegno.store.memory import MemoryStore
-from dalsegno.store.records import DefinitionPlace, StoredDocument, StoredMember
+from dalsegno.store.records import DefinitionPlace, DescriptionRow, SessionRow, StoredDocument, StoredMember
 from dalsegno.store.snapshot import Snapshot
-from dalsegno.workflow.model import Workflow
+from dalsegno.workflow.model import ActionDescription, Parameter, Workflow
 
 
 class Reader:
@@ -93,3 +94,48 @@ def test_nothing_counts_before_it_is_confirmed(monkeypatch: pytest.MonkeyPatch) 
     lookups.confirm(["definition-1"])
     with store.write() as transaction:
         assert lookups.definition("workflow", "flow", "", 0, transaction.queries) == found
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit everything is forgotten and looked up again, and what is found stays right."""
+    monkeypatch.setattr(outside, "DEFINITIONS_MAX", 2)
+    store = MemoryStore()
+    _define(store, 1)
+    lookups = Lookups(CompiledWorkflows(lambda row: Workflow(row.name, {})), (), lasting=True)
+    names = ("flow", "a", "b", "c")
+    for _ in range(2):
+        with store.read() as queries:
+            found = [lookups.workflow(name, "", queries) for name in names]
+            actions = [lookups.action(name, "", queries) for name in names]
+            definitions = [lookups.definition("workflow", name, "", 0, queries) for name in names]
+        assert [each is None for each in found] == [each is None for each in definitions] == [False, True, True, True]
+        assert actions == [None] * 4
+        sizes = [len(each) for each in (lookups._found_workflows, lookups._found_actions, lookups._definitions)]
+        assert max(sizes) <= 2
+
+
+def test_an_action_is_described_by_who_serves_it() -> None:
+    """Of several descriptions those that an executor serves now count, the newest first; when nobody serves any, all
+    do."""
+    store = MemoryStore()
+    lookups = Lookups(CompiledWorkflows(lambda row: Workflow(row.name, {})), (), lasting=False)
+    texts = [write_description(ActionDescription("pack.a", (Parameter(name),))) for name in ("x", "y", "z")]
+    rows = [DescriptionRow(digest_of(text), "pack.a", text, float(at_s)) for at_s, text in enumerate(texts)]
+    with store.write() as transaction:
+        transaction.save_descriptions(rows)
+
+    def names() -> list[str]:
+        lookups.forget()
+        with store.read() as queries:
+            found = lookups.action("pack.a", "", queries)
+        assert isinstance(found, ActionDescription)
+        return [each.parameters[0].name for each in (found, *found.others)]
+
+    assert names() == ["z", "y", "x"]
+    with store.write() as transaction:
+        actions = {"pack.a": rows[1].digest}
+        transaction.save_session(SessionRow("s", "e", "engine", 1e12, actions=actions))
+    assert names() == ["y"]
+    with store.write() as transaction:
+        transaction.save_session(SessionRow("t", "f", "engine", 1e12, actions={"pack.a": rows[2].digest}))
+    assert names() == ["z", "y"]

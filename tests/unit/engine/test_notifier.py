@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
 import pytest
 from aiohttp import web
@@ -315,3 +316,30 @@ def test_a_notice_that_is_not_taken_is_put_off_and_given_up(caplog: pytest.LogCa
     rig.tried("HTTP 503 busy")
     assert rig.rows() == []
     assert f"given up after {TRIES_MAX} tries" in caplog.text
+
+
+async def test_a_receiver_that_never_answers_does_not_hold_up_the_stop() -> None:
+    """After the grace its post is given up; the row stays, so that the notice is posted again."""
+    tried: list[Work] = []
+    notifier, asked = Notifier(tried.append, NOWHERE), asyncio.Event()
+
+    async def post(notice: NoticeDue) -> str:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nobody answers")
+
+    with patch.object(notifier, "_post", post):
+        notifier.send([message(1, "http://192.0.2.1/")])
+        await asked.wait()
+        await asyncio.wait_for(notifier.close(0.01), 5)
+    assert (tried, notifier._tasks) == ([], set())
+
+
+def test_a_result_that_cannot_be_stored_is_forgotten() -> None:
+    """The notice may be posted again when its row is due."""
+    forgotten: list[PendingNotice] = []
+    due = message(1, "http://192.0.2.1/")
+    assert isinstance(due.event, NoticeDue)
+    pending = PendingNotice(due.id, due.execution_id, due.event)
+    RecordPost(pending, "", forgotten.append).failed(ValueError("no"))
+    assert forgotten == [pending]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 from tests.tied import tied
 
+from dalsegno.engine import processes, pulse
 from dalsegno.engine.batches.durations import Durations
 from dalsegno.engine.processes import is_gone, own_process
 from dalsegno.engine.pulse import PATIENCE_S, Pulse
@@ -138,3 +140,59 @@ def test_the_longest_transaction_counts_even_while_it_is_open() -> None:
         assert 0.0 < durations.take_longest_s() < PATIENCE_S
     assert durations.take_longest_s() > 0.0
     assert durations.take_longest_s() == 0.0
+
+
+def test_an_engine_whose_transaction_is_open_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So often, with a pause between the tries; then it is left to the next beat."""
+    engines = Engines("", "")
+    tries: list[int] = []
+    pauses: list[float] = []
+
+    def end_engine(number: int) -> bool:
+        tries.append(number)
+        return False
+
+    monkeypatch.setattr(engines.store, "end_engine", end_engine)
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    engines.beat(0, for_s=5)
+    assert tries[: pulse.TRIES] == [2] * pulse.TRIES
+    assert len(pauses) / len(tries) == (pulse.TRIES - 1) / pulse.TRIES
+
+
+def test_an_error_that_is_no_outage_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread goes on; an outage is no error."""
+    monkeypatch.setattr(pulse, "BEAT_S", 0.001)
+    engines = Engines("")
+    (beating,) = engines.pulses
+    errors: list[Exception] = [KeyError("unexpected"), StoreUnreachable("away")]
+    beats: list[None] = []
+
+    def renew_engine(number: int, patience_s: float) -> bool:
+        if errors:
+            raise errors.pop(0)
+        beats.append(None)
+        return len(beats) < 2
+
+    monkeypatch.setattr(engines.store, "renew_engine", renew_engine)
+    beating.start()
+    beating._thread.join(5)
+    assert not beating._thread.is_alive(), "it has ended when another engine has ended this one"
+    assert engines.ended == [1]
+    assert [record.getMessage() for record in caplog.records] == ["a sign of life failed"]
+    beating.stop()
+
+
+def test_a_system_without_processes_to_look_at_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be read says nothing: neither of ourselves nor of others."""
+    other = own_process()
+
+    def unreadable(number: int) -> tuple[str, str]:
+        raise PermissionError
+
+    monkeypatch.setattr(processes, "_state_and_start", unreadable)
+    assert own_process() == ""
+    assert not is_gone(other)
+    monkeypatch.setattr(processes, "own_process", lambda: other)
+    assert not is_gone(other)
