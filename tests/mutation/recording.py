@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterable, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,8 @@ SLOWEST_S = 10.0
 """A test that takes longer is left out."""
 STOPPED_S = 4 * SLOWEST_S
 """A test is stopped then while it is recorded, on a machine that is busy."""
+FIRST, FIRST_FILES, FIRST_S = 20, 4, 0.5
+"""Of many tests so many come first, of at most so many files; each takes at most so many seconds."""
 RECORDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 """Exit codes after which it is known what the tests run."""
 
@@ -45,12 +47,15 @@ class Recording:
             for path, lines in record.lines.items():
                 for line, tests in lines.items():
                     self._lines[path][line].update(tests)
+        self._counts = {path: Counter(chain.from_iterable(lines.values())) for path, lines in self._lines.items()}
+        """How many lines of each file each test runs."""
+        self._all_counts = sum(self._counts.values(), Counter[str]())
 
     def stages_of(self, mutant: Mutant) -> list[list[str]]:
         """The tests that can notice the mutant: those that run its lines, or where none does, as in another process,
-        those that run anything of its file, or where it is run at import, all. Tests of more than a second come last,
-        then those that are far from its file; those of the test file that has most of them come first, since a single
-        test file is soon imported."""
+        those that run anything of its file, or where it is run at import, all. Of many tests the most special ones come
+        first. Tests of more than a second come last, then those that are far from its file; those of the test file that
+        has most of them come first, since a single test file is soon imported."""
         lines = self._lines[mutant.path]
         of_file = set().union(*lines.values())
         tests: set[str] = set()
@@ -58,6 +63,8 @@ class Recording:
             tests.update(*(lines[line] for line in range(mutant.line, mutant.last_line + 1)))
             tests = tests or of_file
         known = [test for test in tests or self.seconds if test in self.seconds]
+        first = self._most_special(known, mutant.path) if len(known) > FIRST else []
+        known = [test for test in known if test not in first]
         counts = Counter(map(_file_of, known))
 
         def stage(test: str) -> tuple[bool, int, bool, bool]:
@@ -66,7 +73,23 @@ class Recording:
             return seconds > 1, -len(shared) - (test in of_file), seconds > 0.1, not is_first
 
         ordered = sorted(known, key=lambda test: (stage(test), _file_of(test), self.seconds[test], test))
-        return [list(together) for _, together in groupby(ordered, key=stage)]
+        stages = [list(together) for _, together in groupby(ordered, key=stage)]
+        return [first, *stages] if first else stages
+
+    def _most_special(self, tests: Iterable[str], path: str) -> list[str]:
+        """Return quick tests that run little beside this file: they are about it, and know most of it."""
+        counts = self._counts.get(path, Counter())
+
+        def rank(test: str) -> tuple[float, str]:
+            return -counts[test] / max(self._all_counts[test], 1), test
+
+        found: list[str] = []
+        files: set[str] = set()
+        for test in sorted((test for test in tests if self.seconds[test] <= FIRST_S), key=rank):
+            if len(found) < FIRST and (_file_of(test) in files or len(files) < FIRST_FILES):
+                files.add(_file_of(test))
+                found.append(test)
+        return found
 
 
 def _file_of(test: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 from tests.mutation import given
 from tests.mutation.checkout import Checkout, run_pytest
 from tests.mutation.mutants import Mutant, find_mutants
-from tests.mutation.recording import SLOWEST_S, Record, Recording
+from tests.mutation.recording import FIRST, FIRST_FILES, SLOWEST_S, Record, Recording
 from tests.mutation.run import Trial, Verdicts, choose
 
 SOURCE = '''"""A page."""
@@ -144,6 +144,22 @@ def test_near_and_quick_tests_come_first() -> None:
     assert chosen(2, in_function=False) == [[*other, *fullest], ["c.py::quick"], ["d.py::other"], ["yaql/a.py::slow"]]
     quick = ["c.py::quick", "d.py::other"]
     assert chosen(1, "src/other.py") == [[*other, *fullest], quick, ["yaql/a.py::slow"]]
+
+
+def test_of_many_tests_the_most_special_ones_come_first() -> None:
+    """Those of which the largest part of what they run is in the file, quick ones of few test files; all others come
+    after them."""
+    special = [f"unit/special.py::{number:02}" for number in range(FIRST)]
+    others = [f"unit/{number}.py::general" for number in range(FIRST_FILES)]
+    seconds = dict.fromkeys([*special, *others], 0.01) | {"unit/special.py::slow": 2.0}
+    lines = {"src/page.py": {1: [*seconds]}, "src/other.py": {line: others for line in range(9)}}
+    recording = Recording([Record(seconds, lines)])
+    first, *rest = recording.stages_of(Mutant("src/page.py", 1, 1, 0, 0, "", "", "", True))
+    assert first == special
+    assert sorted(test for stage in rest for test in stage) == sorted([*others, "unit/special.py::slow"])
+    first, *_ = recording.stages_of(Mutant("src/other.py", 1, 1, 0, 0, "", "", "", False))
+    assert first[:FIRST_FILES] == others, "no tests of further files"
+    assert len(first) == FIRST_FILES
 
 
 def test_a_sample_stays_when_the_code_changes(tmp_path: Path) -> None:
