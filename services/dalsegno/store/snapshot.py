@@ -437,7 +437,9 @@ class Snapshot:
         rows = [
             row
             for row in self._tables().definitions.values()
-            if (row.kind, row.name, row.namespace) == (kind, name, namespace)
+            if row.name == name
+            and row.namespace == namespace
+            and row.kind == kind
             and not row.deleted
             and version in (0, row.version)
         ]
