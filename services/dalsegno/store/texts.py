@@ -35,6 +35,9 @@ VALUES: dict[type, tuple[str, ...]] = {
 }
 """The columns that lists contain only if `full`."""
 
+_OTHERS = {kind: [field.name for field in fields(kind) if field.name not in names] for kind, names in VALUES.items()}
+"""The other columns."""
+
 REFERRING = (ExecutionRow, TaskRow, AttemptRow, CheckpointRow)
 """The kinds of rows whose values may be references."""
 
@@ -120,14 +123,8 @@ def fill(connection: sa.Connection, row: Record) -> Record:
 def without_values(row: Record) -> Record:
     """Return the row without values, for lists that are not `full`."""
     kind = type(row)
-    if kind not in _OTHERS:
-        _OTHERS[kind] = [field.name for field in fields(row) if field.name not in VALUES[kind]]
     cells: dict[str, Any] = {name: getattr(row, name) for name in _OTHERS[kind]}
     return kind(**cells, **dict.fromkeys(VALUES[kind]))  # type: ignore[arg-type]
-
-
-_OTHERS: dict[type, list[str]] = {}
-"""The columns of a kind of row that are no values: to find them for each row would take most of the time."""
 
 
 def dropped_result(task: TaskRow | None) -> str | None:
