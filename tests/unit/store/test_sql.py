@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
-from dalsegno.store import sql
+from dalsegno.store import sql, texts
 from dalsegno.store.address import read_address
 from dalsegno.store.postgres import NAME, Pools
 from dalsegno.store.sql import SqlStore
@@ -186,13 +186,17 @@ def test_connections_to_postgresql_are_set_for_what_they_do(pooler: str, caplog:
     servers = Servers()
     pools.servers = servers  # type: ignore[assignment]
     pools.name = "engine 7"
-    writer = pools._connect(writes=True, is_measured=True)
+    writer = servers.next
+    pools._connect(writes=True, is_measured=True)
     assert (writer.autocommit, writer.read_only, writer.stalls) == (False, None, stalls)
     servers.next = reader = Session()
     pools._connect(writes=False, is_measured=False)
     assert (reader.autocommit, reader.read_only, reader.stalls) == (False, True, None)
     assert servers.names == ["engine 7", NAME]
     assert len(reader.statements) == (0 if pooler else 1)
+    told = [" ".join(each.statements) for each in (writer, reader)]
+    sets = ["set_config('synchronous_commit'" in each for each in told]
+    assert sets == [not pooler, False], "a server that does not wait for its disk is told to"
     assert caplog.records == []
     for commit in ("off", "off", "on"):
         servers.next = Session(commit)
@@ -205,3 +209,20 @@ def test_connections_to_postgresql_are_set_for_what_they_do(pooler: str, caplog:
     with pytest.raises(ValueError, match="no"):
         pools._connect(writes=True, is_measured=True)
     assert (servers.released, failing.is_closed) == ([failing], True)
+
+
+def test_texts_that_are_too_large_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their sizes are asked first; at the limit they are read."""
+    read: list[object] = []
+
+    def look_up(connection: object, execution_id: str, wanted: list[str], statement: object) -> list[tuple[str, Any]]:
+        read.append(statement)
+        return [(each, 5 if statement is texts._SIZES else each * 5) for each in wanted]
+
+    monkeypatch.setattr(texts, "_lookup", look_up)
+    connection = cast(sa.Connection, None)
+    assert texts.fetch_texts(connection, "e", ["a", "b"], 9) is None
+    assert read == [texts._SIZES]
+    assert texts.fetch_texts(connection, "e", ["a", "b"], 10) == {"a": "aaaaa", "b": "bbbbb"}
+    assert texts.fetch_texts(connection, "e", ["a"]) == {"a": "aaaaa"}
+    assert read[-1] is texts._TEXTS
