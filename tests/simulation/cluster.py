@@ -22,7 +22,7 @@ from tests.simulation.ordered import OrderedStore
 from tests.simulation.people import People
 from tests.simulation.played_pool import PlayedPool
 from tests.simulation.receivers import Receivers, follow
-from tests.simulation.settled import Settled
+from tests.simulation.settled import Settled, kept_by_ended
 from tests.simulation.stepped import Timeline, substituted
 
 from dalsegno.engine.desk.library import stored_member
@@ -35,7 +35,7 @@ EXECUTIONS = 20
 """How many executions a seed has at least."""
 BEGIN_S = 1.0
 """When the first engines have started."""
-WEATHER_S = 14.0
+WEATHER_S = 20.0
 """How long faults happen, in seconds of the simulation."""
 SETTLED_WITHIN_S = 200.0
 """How long after that everything has come to rest."""
@@ -48,7 +48,7 @@ class Plan:
     """What happens in a seed. `executions`, `operations` and `faults` may be made fewer."""
 
     seed: int
-    executions: int = 8
+    executions: int = 9
     """How many people start while faults happen. Others come of these, or are started when the faults are over: there
     are EXECUTIONS at least."""
     operations: int = 20
@@ -180,7 +180,7 @@ class Cluster:
         store.is_absent, store.slow_s = self._is_absent, self._slow_s
 
     def _duration_s(self) -> float:
-        return 0.2 if self.is_calm else self.chance.choice([0.005, 0.05, 0.3, 1.0, 2.5])
+        return 0.2 if self.is_calm else self.chance.choice([0.005, 0.02, 0.05, 0.1, 0.3, 1.0, 2.5])
 
     # Engines.
 
@@ -254,7 +254,7 @@ class Cluster:
             life.wake()
 
     def _batch_delay_s(self) -> float:
-        return self._slow_s / 2 + self.chance.choice([0.0002, 0.001, 0.001, 0.01])
+        return self._slow_s / 2 + self.chance.choice([0.001, 0.01, 0.05, 0.2])
 
     def _died(self, address: int, life: EngineLife, place: str) -> None:
         """Its streams break, and another engine starts there after a while."""
@@ -264,7 +264,7 @@ class Cluster:
                 if link.life is life:
                     link.cut()
         if self._listening.get(address) is life and address not in self._given_up:
-            self.timeline.later(0.2 if self.is_calm else self.chance.uniform(0.1, 8.0), self._starting(address))
+            self.timeline.later(0.2 if self.is_calm else self.chance.uniform(0.1, 6.0), self._starting(address))
 
     # People.
 
@@ -291,7 +291,9 @@ class Cluster:
             self.timeline.later(self.chance.uniform(0.1, 5.0), lambda: self.people.complete(key, token))
 
     def _tend(self) -> None:
-        """Somebody ends what goes round for ever."""
+        """Somebody ends what goes round for ever, and looks whether what ended sessions have is on its way back."""
+        for each in kept_by_ended(self.store):
+            self.people.wrong.append(f"ended sessions have attempts of {each}, and no message tells it so")
         with self.store.read() as queries:
             for execution_id, (revision, _) in queries.standings(queries.execution_ids()).items():
                 if revision > REVISION_MAX and execution_id not in self._ended:
@@ -318,14 +320,14 @@ class Cluster:
             executor.is_calm = True
             executor.forgets_acks = 0.0
             executor.thaw()
-        self._start_more()
 
     def _start_more(self) -> bool:
         """Have people start some of the executions that are missing, if any are: each may have sub-workflows. Return
         whether any are."""
-        missing = EXECUTIONS - len(Settled(self.store).rows()) if self.plan.executions else 0
+        with self.store.read() as queries:
+            missing = EXECUTIONS - len(queries.execution_ids()) if self.plan.executions else 0
         for _ in range(-(-missing // 3)):
-            self.people.start(*self.chance.choice(self._documents))
+            self.people.start(*min(self._documents, key=lambda each: sum(map(len, each[1].texts))))
         return missing > 0
 
     def settle(self) -> bool:
@@ -381,17 +383,12 @@ class Cluster:
         if self.people.open or not all(each.is_at_rest for each in self.executors):
             return False
         lives = self.alive()
-        settled = Settled(self.store)
-        if (
-            len(lives) < self._addresses - len(self._given_up)
-            or any(life.is_stopping for life in lives)
-            or not settled.is_quiet()
-        ):
+        if len(lives) < self._addresses - len(self._given_up) or any(life.is_stopping or life.works for life in lives):
             return False
-        numbers = {life.engine.number for life in lives}
+        settled = Settled(self.store)
         if settled.sessions() - {each.session_id for each in self.executors}:
             return False  # its lease is to end
-        return settled.has_ended_others(numbers) and not any(life.works for life in lives)
+        return settled.has_ended_others({life.engine.number for life in lives}) and settled.is_quiet()
 
 
 def _shown(fault: str) -> str:

@@ -3,6 +3,7 @@ and requests that cannot be carried out."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 from tests.simulation.documents import Given
 from tests.simulation.people import People
 
+from dalsegno.access.bearer import id_of
 from dalsegno.store.store import Queries
+from dalsegno.v1 import access_service_pb2 as access
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import environment_service_pb2 as environments
 from dalsegno.v1 import execution_service_pb2 as executions
@@ -59,6 +62,7 @@ class Demands:
             *[lambda: self._cancel_action(queries, execution_id)] * 2,
             *[lambda: self._start_otherwise(namespace, ids)] * 2,
             lambda: self._mistake(namespace, execution_id),
+            *[lambda: self._token(namespace)] * 2,
         ]
         self._chance.choice(demands)()
 
@@ -88,7 +92,20 @@ class Demands:
         request.variables = self._chance.choice(['{"a": 1}', '{"a": {"b": 2}}', '{"c": "<% 1 + 1 %>"}'])
         if self._chance.random() < 0.4:
             request.expected_revision = self._chance.randint(0, 2)
+        if self._chance.random() < 0.3:
+            request.secrets.append(self._chance.choice(["a", "b"]))
         self._people.ask(put_environment=request)
+
+    def _token(self, namespace: str) -> None:
+        """Create one of few tokens, with what cannot be at times, or revoke one."""
+        sha256 = hashlib.sha256(str(self._chance.randint(1, 3)).encode()).digest()
+        if self._chance.random() < 0.4:
+            self._people.ask(revoke_token=access.RevokeTokenRequest(token_id=id_of(sha256), comment="lost"))
+            return
+        request = access.CreateTokenRequest(name="somebody", sha256=sha256, comment="needed")
+        pattern = self._chance.choice([namespace, "*", "a*b"])
+        request.grants.add(role=self._chance.choice([access.ROLE_OPERATOR, access.ROLE_UNSPECIFIED]), pattern=pattern)
+        self._people.ask(create_token=request)
 
     def _delete_environment(self, namespace: str) -> None:
         request = environments.DeleteEnvironmentRequest(namespace=namespace, name="place")

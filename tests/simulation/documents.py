@@ -56,10 +56,12 @@ _read: dict[tuple[str, ...], list[Document]] = {}
 
 
 def documents_of(given: Given) -> list[Document]:
-    """Return the documents, read."""
+    """Return the documents, read. What they define is compiled by that."""
     found = _read.get(given.texts)
     if found is None:
         found = _read[given.texts] = [read(text) for text in given.texts]
+        for text, document in zip(given.texts, found, strict=True):
+            _compiled.update({(text, each.name, each.kind.value): each.compiled for each in document.members})
     return found
 
 

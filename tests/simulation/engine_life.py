@@ -36,6 +36,8 @@ from dalsegno.v1 import engine_service_pb2_grpc, executor_service_pb2_grpc
 LEASE_S = 6.0
 HEARTBEAT_S = 2.0
 GRACE_S = 1.0
+LOOK_S = 1.0
+"""How often an engine looks whether the store is written: four times as often would take a tenth of all turns."""
 
 
 BREAKS = "the store does what nobody expects"
@@ -232,6 +234,7 @@ def engine_substitutes(pool: object, receivers: object) -> dict[tuple[Any, str],
         (notifier.Notifier, "_open_session"): lambda notifier: receivers,
         (service, "warm_up"): lambda: None,
         (service, "own_process"): lambda: "",
+        (service, "LOOK_S"): LOOK_S,
         (service, "builtin_descriptions"): _descriptions,
         (service, "give_back_now_and_then"): _nothing,
         (service, "keep_running"): _run_once,
@@ -263,6 +266,8 @@ class EngineLife:
         self._timeline = timeline
         self._planned_s: float | None = None
         self._is_batch_planned = False
+        self._is_batch_ending = False
+        """Whether its event loop has not heard yet what a batch came to."""
         self._waiting: list[Any] = []
         self.loop = SteppedLoop(lambda: timeline.now_s)
         self._given: Any = store
@@ -290,9 +295,9 @@ class EngineLife:
 
     @property
     def works(self) -> bool:
-        """Whether its conductor has works, or some wait for values."""
+        """Whether its conductor has works, or some wait for values, or a batch has not ended."""
         conductor: Any = self.conductor
-        return bool(conductor.depth or conductor._deferred)
+        return bool(conductor.depth or conductor._deferred or self._is_batch_ending)
 
     def start(self) -> None:
         """Start it, as the process would."""
@@ -375,6 +380,7 @@ class EngineLife:
             self.store.happened(WITH_DELIVERIES)
             self.die(WITH_DELIVERIES)
             return
+        self._is_batch_ending = True
         self._timeline.later(self.batch_delay_s(), lambda: self._end_batch(works, results, lost))
 
     def _stands_still(self, happening: Callable[[], None]) -> bool:
@@ -388,6 +394,7 @@ class EngineLife:
     def _end_batch(self, works: Any, results: Any, lost: StoreLost | None) -> None:
         if self.is_dead:
             return
+        self._is_batch_ending = False
         self.loop.call_soon(self.conductor._end, works, results, lost)
         self.wake()
 

@@ -17,12 +17,13 @@ from tests.simulation.links import Network
 from tests.simulation.slips import slip
 
 from dalsegno.rpc.errors import PassedOn
+from dalsegno.rpc.field_checks import wrong_fields
 from dalsegno.store.store import Queries
 from dalsegno.v1 import action_service_pb2 as actions
 from dalsegno.v1 import engine_service_pb2 as wire
 from dalsegno.v1 import execution_pb2, operation_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
-from dalsegno.workflow.refusals import Deleted, NotFound, Refusal, Unavailable
+from dalsegno.workflow.refusals import Deleted, InvalidRequest, NotFound, Refusal, Unavailable
 
 ANSWER_WITHIN_S = 3.0
 """Who has no answer after this time asks again, perhaps another engine."""
@@ -120,6 +121,8 @@ class People:
         has_started = request_id in self._starting
         try:
             draw = self._chance.random()
+            if wrong := wrong_fields(request):  # the server refuses it before the desk sees it (interceptors.py)
+                raise InvalidRequest(wrong)
             if draw < 0.01:
                 await life.desk.Await(wire.AwaitRequest(later="nothing"), context)
             if draw < 0.1:  # the second write is refused at once, and so the first one may come later
@@ -359,7 +362,7 @@ class People:
         return self._chance.choice([*reached * 3, "start", "wft0", "wft1", "childt0"])
 
     def _go_to(self, queries: Queries, execution_id: str) -> None:
-        request = executions.GoToCheckpointRequest(execution_id=execution_id, dry_run=self._tries())
+        request = executions.GoToCheckpointRequest(execution_id=execution_id, dry_run=self._chance.random() < 0.3)
         request.then = self._chance.choice([executions.ON_ARRIVAL_STAY, executions.ON_ARRIVAL_RESUME])
         request.name = self._checkpoint(queries, execution_id)
         request.next = request.name != "start" and self._chance.random() < 0.2

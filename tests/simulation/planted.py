@@ -50,11 +50,13 @@ def planted_run(name: str, seeds: str) -> int:
 
 def find(first: int, last: int, likely: int | None = None) -> int:
     """Run seeds until one fails, and tell which: first the likely one. Return 0 if one does, otherwise 1."""
+    import gc
     import logging
 
     from tests.simulation.cluster import Plan, simulate
 
     logging.disable(logging.CRITICAL)
+    gc.set_threshold(500_000, 50, 100)  # as run_many does
     for number, seed in enumerate([*([] if likely is None else [likely]), *range(first, last)], 1):
         outcome = simulate(Plan(seed))
         if outcome.wrong:

@@ -66,6 +66,9 @@ class PlayedPool:
     def _outcome(self, ticket: Ticket) -> JobOutcome:
         if not self.is_calm and self._chance.random() < 0.05:
             return JobOutcome(error=f"{ticket.job.shown}: its process was killed, each time that it was tried")
+        key = _key_of(ticket.job)
+        if key in _constant:
+            return _constant[key]
         value, error = None, ""
         try:
             value = _value_of(ticket)
@@ -75,7 +78,19 @@ class PlayedPool:
             pass
         if ticket.needed:
             return JobOutcome(needed=tuple(ticket.needed), asked=tuple(ticket.asked))
-        return JobOutcome(value, error, asked=tuple(ticket.asked))
+        outcome = JobOutcome(value, error, asked=tuple(ticket.asked))
+        if key is not None and not ticket.asked:
+            _constant[key] = outcome
+        return outcome
+
+
+_constant: dict[tuple[str, str, str, str] | None, JobOutcome] = {}
+"""The outcomes of expressions that ask for nothing: each is evaluated once. The documents have none with a clock or
+chance."""
+
+
+def _key_of(job: object) -> tuple[str, str, str, str] | None:
+    return (job.notation, job.language, job.text, job.place) if isinstance(job, Evaluation) else None
 
 
 def _value_of(ticket: Ticket) -> object:

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from tests.simulation.engine_life import EngineLife
 from tests.simulation.executor_script import Key, Record, ScriptedExecutor
 from tests.simulation.people import People
 
-from dalsegno.store.inspection import check
+from dalsegno.store.inspection import check_execution
 from dalsegno.store.records import ExecutionRow, JournalChange
-from dalsegno.store.store import Store
+from dalsegno.store.store import Queries, Store
 from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.codec import Texts, encode_changes
 from dalsegno.workflow.identity import AttemptKey, parse_attempt_id
@@ -34,6 +34,18 @@ def left_by_keepers(store: Store, limit: int = 10) -> list[str]:
             rows = transaction.queries.executions_of(sorted(ready), full=False)
             found += [f"READY attempts of {each.id}" for each in rows.values() if each.state != "REVERT_ERROR"]
     return found
+
+
+def kept_by_ended(store: Store) -> set[str]:
+    """Return the executions of which ended sessions have attempts, and which no message tells so."""
+    with store.write() as transaction:
+        sessions = {each.session_id for each in transaction.queries.sessions()}
+        ended = [each for each, count in transaction.queries.held_counts().items() if count and each not in sessions]
+        if not ended:
+            return set()
+        keepers = sorted(transaction.keepers())
+        told = {each.execution_id for keeper in keepers for each in transaction.due_messages(math.inf, 1000, keeper)}
+        return {each.execution_id for each in transaction.held_attempts(ended)} - told
 
 
 class Settled:
@@ -63,9 +75,7 @@ class Settled:
         with self._store.read() as queries:
             if not all(resting for _, resting in queries.standings(queries.execution_ids()).values()):
                 return False
-        if any(row.state not in COMPLETED_EXECUTION for row in self.rows()):
-            return False
-        return not left_by_keepers(self._store, 1)
+        return not left_by_keepers(self._store, 1) and all(row.state in COMPLETED_EXECUTION for row in self.rows())
 
     def has_ended_others(self, numbers: Collection[int]) -> bool:
         """Return whether all engines but those with these numbers have been ended."""
@@ -108,8 +118,11 @@ class Settled:
 
     def faults(self, record: Record, people: People) -> Iterator[str]:
         """Yield what is wrong with executions."""
-        yield from check(self._store)
         rows = self.rows()
+        with self._store.read() as queries:
+            known: Any = _JournalsKnown(queries, self._journal)
+            for row in rows:
+                yield from check_execution(known, row.id)
         roots = {row.id for row in rows if not row.parent_id and row.workflow}
         wanted = set(people.started.values()) - people.deleted
         there = {row.id for row in rows}
@@ -171,8 +184,10 @@ class Settled:
             if conductor._slices or conductor._deferred or conductor._doubtful:
                 yield f"{life.name}: works are left"
             timers: Any = life.engine._timers
-            if timers._known:
-                yield f"{life.name}: {len(timers._known)} timers are left"
+            now_s = life.engine._clock.now_s()
+            # What waits for its time may have been deleted with its execution: it is forgotten when its time has come.
+            if left := timers._known.difference(each for due_s, each, _ in timers._heap if due_s > now_s):
+                yield f"{life.name}: {len(left)} timers are left"
             conductor._dispatcher.begin()  # what has arrived since its last batch
         for executor in executors:
             for link in executor.links:
@@ -181,6 +196,20 @@ class Settled:
                     yield f"{executor.name}: its stream to {link.life.name} is not there"
                 elif stream.credit != link.credit:
                     yield f"{executor.name} gave {link.life.name} a credit of {link.credit}; it has {stream.credit}"
+
+
+class _JournalsKnown:
+    """Answers as a store does, with journals that are read once."""
+
+    def __init__(self, queries: Queries, journal_of: Callable[[str], list[JournalChange]]) -> None:
+        self._queries, self._journal_of = queries, journal_of
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._queries, name)
+
+    def journal(self, execution_id: str, after: int) -> list[JournalChange]:
+        """Return the changes after this one."""
+        return [change for change in self._journal_of(execution_id) if change.sequence > after]
 
 
 Received = tuple[AttemptKey, Key]

@@ -43,21 +43,15 @@ class Timeline:
         self._number += 1
         heapq.heappush(self._happenings, (at_s, self._number, happening))
 
-    def next(self, until_s: float) -> bool:
-        """Let the next thing happen, unless it is later than that. Return whether there was one."""
-        if not self._happenings or self._happenings[0][0] > until_s:
-            self.now_s = max(self.now_s, until_s)
-            return False
-        at_s, _, happening = heapq.heappop(self._happenings)
-        self.now_s = max(self.now_s, at_s)
-        self.count += 1
-        happening()
-        return True
-
     def run(self, until_s: float) -> None:
         """Let everything happen until then."""
-        while self.next(until_s):
-            pass
+        happenings = self._happenings
+        while happenings and happenings[0][0] <= until_s:
+            at_s, _, happening = heapq.heappop(happenings)
+            self.now_s = max(self.now_s, at_s)
+            self.count += 1
+            happening()
+        self.now_s = max(self.now_s, until_s)
 
     # What stands where the module `time` would.
 
