@@ -121,7 +121,11 @@ async def guarded_system(folder: Path, *, is_started: bool = True) -> AsyncItera
 
 
 async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
-    """Return the code and the text of a call that must be refused."""
+    """Return the code and the text of a call that must be refused.
+
+    A stream that is refused before its first message is read must send none: grpc tells its client INTERNAL if that
+    message could not be sent any more.
+    """
     try:
         if hasattr(call, "__aiter__"):
             async for _ in call:

@@ -245,7 +245,7 @@ async def test_an_executor_serves_the_actions_of_its_patterns(system: Guarded) -
         " create`",
     )
     operator = await system.granted("admin")
-    code, told = await refusal(operator.executor.Connect(iter([hello("math.add")])))
+    code, told = await refusal(operator.executor.Connect())
     assert (code, "lacks the role executor" in told) == (DENIED, True)
     stream = worker.executor.Connect()
     await stream.write(hello("math.add"))

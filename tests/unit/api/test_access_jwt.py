@@ -90,7 +90,7 @@ async def test_a_server_without_issuers_says_so(tmp_path: Path) -> None:
             (SSO.token(lasts_s=-60), "it has expired (exp)"),
         ):
             caller = await system.caller(token)
-            for call in (caller.system.GetServerInfo(INFO), caller.executor.Connect(iter([hello("math.add")]))):
+            for call in (caller.system.GetServerInfo(INFO), caller.executor.Connect()):
                 code, told = await refusal(call)
                 assert (code, said in told) == (UNAUTHENTICATED, True)
 
