@@ -60,10 +60,13 @@ class Timers:
                     self._changed.set()
 
     def add_found(self, messages: Iterable[DueMessage]) -> None:
-        """Add the due messages that the poll has found."""
+        """Add the due messages that the poll has found, and wake `run` if the counted time was corrected forward while
+        it waited."""
         for message in messages:
             if message.id not in self._known:
                 self._apply(message.id, message.execution_id)
+        if self._heap and self._heap[0][0] <= self._clock.now_s():
+            self._changed.set()
 
     async def run(self) -> None:
         """Wait for the next due time, repeatedly."""

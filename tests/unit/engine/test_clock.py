@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,13 @@ import pytest
 from tests.unit.engine.test_conductor import Rig, Start
 
 from dalsegno.engine.batches.results import Committed
+from dalsegno.engine.batches.work import Work
 from dalsegno.engine.clock import NOTE_EVERY_S, NOTE_IDLE_S, STEP_S, Clock, choose_steady
+from dalsegno.engine.timers import Timers
 from dalsegno.store.memory import MemoryStore
+from dalsegno.store.records import NewMessage
 from dalsegno.store.store import Transaction
+from dalsegno.workflow.events import PauseRequested
 
 HOURS_S = 7200.0
 BEGAN_S = 1_700_000_000.0
@@ -282,3 +287,32 @@ def test_the_steady_clock_is_one_that_nobody_sets(monkeypatch: pytest.MonkeyPatc
     assert 0 <= steady_s() - before < 5
     monkeypatch.delattr(time, "CLOCK_BOOTTIME", raising=False)
     assert choose_steady() is time.monotonic
+
+
+async def test_what_a_correction_makes_due_is_delivered(world: World) -> None:
+    """A timer that waits for its time is late by no more than a look at the store when an engine finds that the others
+    count a later time."""
+    world.engine(is_shared=True)
+    clock = world.engine(is_shared=True)
+    delivered: list[Work] = []
+    arrived = asyncio.Event()
+
+    def deliver(work: Work) -> None:
+        delivered.append(work)
+        arrived.set()
+
+    timers = Timers(clock, deliver)
+    timers.add([NewMessage("m", "e", PauseRequested(), clock.now_s() + HOURS_S / 2)])
+    async with asyncio.timeout(5):
+        running = asyncio.create_task(timers.run())
+        timers.add_found([])
+        for _ in range(10):
+            await asyncio.sleep(0)  # it waits after this
+        assert delivered == []
+        with world.store.write() as transaction:  # another engine has found that the clock was set
+            transaction.shift_clock(HOURS_S)
+        world.pass_time(1, clock)
+        timers.add_found([])
+        await arrived.wait()
+        running.cancel()
+    assert [each.message_id for each in delivered] == ["m"]
