@@ -108,6 +108,7 @@ class Shop:
         self.pool = read_pool(descriptors)
         self._versions = versions
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._stopping: asyncio.Task[None] | None = None
 
     @property
     def target(self) -> str:
@@ -128,7 +129,10 @@ class Shop:
         await self._server.start()
 
     async def stop(self) -> None:
-        await self._server.stop(0)
+        """Stop it once, whoever asks for it: two stops beside each other are a segmentation fault in grpc at times."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._server.stop(0))
+        await asyncio.shield(self._stopping)
 
     def _serve_methods(self) -> None:
         described = self.pool.FindServiceByName(SERVICE)
