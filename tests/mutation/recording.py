@@ -23,7 +23,7 @@ SLOWEST_S = 10.0
 STOPPED_S = 4 * SLOWEST_S
 """A test is stopped then while it is recorded, on a machine that is busy."""
 FIRST, FIRST_FILES, FIRST_S = 20, 4, 0.5
-"""Of many tests so many come first, of at most so many files; each takes at most so many seconds."""
+"""Where more than 20 tests run a line, 20 of them run first: of at most 4 files, each of at most 0.5 s."""
 RECORDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 """Exit codes after which it is known what the tests run."""
 

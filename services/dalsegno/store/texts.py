@@ -35,8 +35,10 @@ VALUES: dict[type, tuple[str, ...]] = {
 }
 """The columns that lists contain only if `full`."""
 
-_OTHERS = {kind: [field.name for field in fields(kind) if field.name not in names] for kind, names in VALUES.items()}
-"""The other columns."""
+_OTHER_COLUMNS = {
+    kind: [field.name for field in fields(kind) if field.name not in names] for kind, names in VALUES.items()
+}
+"""The columns that all lists contain."""
 
 REFERRING = (ExecutionRow, TaskRow, AttemptRow, CheckpointRow)
 """The kinds of rows whose values may be references."""
@@ -123,7 +125,7 @@ def fill(connection: sa.Connection, row: Record) -> Record:
 def without_values(row: Record) -> Record:
     """Return the row without values, for lists that are not `full`."""
     kind = type(row)
-    cells: dict[str, Any] = {name: getattr(row, name) for name in _OTHERS[kind]}
+    cells: dict[str, Any] = {name: getattr(row, name) for name in _OTHER_COLUMNS[kind]}
     return kind(**cells, **dict.fromkeys(VALUES[kind]))  # type: ignore[arg-type]
 
 

@@ -97,7 +97,11 @@ def _encode_otherwise(data: object, *, limited: bool) -> str:
 
 
 def _is_plain(data: object) -> bool:
-    """Return whether all of it is of the types that decoding gives. (Asking each member takes four times as long.)"""
+    """Return whether all of it is of the types that decoding gives.
+
+    It looks at all members of one depth at once: where there are many small objects, that
+    takes a third of the time.
+    """
     members = [data]
     while members:
         if not _TYPES.issuperset(map(type, members)):
@@ -129,7 +133,7 @@ def _decoded(text: str, *, is_exact: bool) -> object:
 def _decoded_exactly(text: str) -> object:
     """Return the data of a JSON text. Raise ValueError and RecursionError, whose text has the place.
 
-    `json` takes twice as long as msgspec, and more while many objects exist; it says more of a fault.
+    msgspec takes half the time of `json`, which says more of a fault.
     """
     try:
         return msgspec.json.decode(text)

@@ -129,7 +129,7 @@ class Shop:
         await self._server.start()
 
     async def stop(self) -> None:
-        """Stop it once, whoever asks for it: two stops beside each other are a segmentation fault in grpc at times."""
+        """Stop it once, however often this is called: grpc crashes at times when a server is stopped twice at once."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._server.stop(0))
         await asyncio.shield(self._stopping)

@@ -32,8 +32,8 @@ CHILDREN_MAX = 100
 """The effect is tried in this many children. Of the others it is only said that they get the event."""
 
 LEVELS_MAX = 20
-"""The effect is tried in children of so many levels. No library reads a message that is nested in more than 100
-others, and each level nests two."""
+"""The number of levels of children in which the effect is tried. No library reads a message that is nested in more than
+100 others, and each level nests two."""
 
 
 @dataclass(frozen=True, slots=True)
