@@ -15,7 +15,7 @@ SOURCES = Path(__file__).parents[2] / "services" / "dalsegno"
 PROBE = f"""
 import ctypes, os, resource
 from dalsegno import core_files
-print(ctypes.CDLL(None).prctl({PR_SET_DUMPABLE - 1}))
+print(ctypes.CDLL(None).prctl({PR_SET_DUMPABLE - 1}), flush=True)
 core_files.write_none()
 if os.fork() == 0:
     print(resource.getrlimit(resource.RLIMIT_CORE)[0], ctypes.CDLL(None).prctl({PR_SET_DUMPABLE - 1}), flush=True)
