@@ -214,10 +214,18 @@ class ProcessGroup:
             if now_s < process.due_s or self._processes.get(process.number) is not process:
                 continue
             if process.ticket is not None and protocol.is_overdue(process, now_s):
-                cause = f"it takes more than {process.limits.clock_s:g} s"
-                self._finish(process, protocol.failed(process.ticket, cause), keep=False)
+                self._end_overdue(process, process.ticket)
             elif not process.is_up:
                 self._lose_template(TemplateLost("it starts no process"))
+
+    def _end_overdue(self, process: Process, ticket: Ticket) -> None:
+        """Kill the process of a job that has taken too long, unless the outcome has arrived by now: a job that waited
+        for a processor may have ended just before its process was looked at."""
+        while process.ticket is ticket and not process.is_at_end and self._listen(process):
+            pass
+        if process.ticket is ticket and self._processes.get(process.number) is process:
+            cause = f"it takes more than {process.limits.clock_s:g} s"
+            self._finish(process, protocol.failed(ticket, cause), keep=False)
 
     # Jobs.
 
