@@ -14,7 +14,7 @@ from dalsegno.expressions.pool.pool import Pool
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
     """Two processes for evaluations and two for calls, ready."""
-    made = Pool(2, modules=[planted.MODULE])
+    made = Pool(2, calls=2, modules=[planted.MODULE])
     assert made.evaluate(yaql("1 + 1")) == 2
     yield made
     made.close()

@@ -47,8 +47,11 @@ def is_alive(pid: int) -> bool:
 
 
 def resident_mib(pid: int) -> float:
-    """What of a process is in memory, what it shares with others included."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    """What of a process is in memory, what it shares with others included; nothing when it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
 
 

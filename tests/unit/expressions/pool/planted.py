@@ -46,6 +46,15 @@ def _span(frame: Frame, duration_s: float) -> object:
     return [begun_s, time.monotonic()]
 
 
+@builtin("planted_meeting", least=2, most=2, function=True)
+def _meeting(frame: Frame, folder: str, size: int) -> object:
+    """Wait until so many processes are here at once, and return this one's id. It ends with the time of the job."""
+    open(f"{folder}/{os.getpid()}", "w").close()
+    while len(os.listdir(folder)) < size:
+        time.sleep(0.01)
+    return os.getpid()
+
+
 @builtin("planted_busy", function=True)
 def _busy(frame: Frame, duration_s: float) -> object:
     """Uses so many seconds of processor time, however long that takes."""
@@ -90,8 +99,10 @@ def show_process(data: bytes) -> bytes:
 
 
 def wait_for_file(path: bytes) -> bytes:
-    """Wait until a file exists, and return the process id, and when the wait began and ended."""
+    """Wait until a file exists, and return the process id, and when the wait began and ended. Who wants to know that it
+    has begun finds a file with the process id after the name."""
     begun_s = time.monotonic()
+    open(b"%s.%d" % (path, os.getpid()), "w").close()
     while not os.path.exists(path):
         time.sleep(0.01)
     return b"%d %f %f" % (os.getpid(), begun_s, time.monotonic())

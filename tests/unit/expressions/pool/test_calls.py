@@ -40,8 +40,9 @@ def test_a_function_of_bytes(pool: Pool, argument: bytes) -> None:
 )
 def test_a_call_that_fails(pool: Pool, name: str, argument: bytes, cause: str) -> None:
     """It says what was called and why it gave nothing; the next call is well."""
+    limit_s = 0.5 if name == "show_process" else 60.0  # on a busy machine the others may need more than that
     with pytest.raises(CallFailed, match=f"^this: {cause}$"):
-        pool.call(function(name), argument, shown="this", limit_s=0.5, memory_mib=100).result(60)
+        pool.call(function(name), argument, shown="this", limit_s=limit_s, memory_mib=100).result(60)
     assert pool.call(function("reverse"), b"ab", shown="this").result(60) == b"ba"
 
 
@@ -65,7 +66,7 @@ def test_calls_take_no_process_from_evaluations(pool: Pool, tmp_path: Path) -> N
     """Expressions have their values while more calls run than there are processes for calls."""
     gate = tmp_path / "gate"
     calls = [pool.call(function("wait_for_file"), bytes(gate), shown="this") for _ in range(4)]
-    time.sleep(0.2)
+    until(lambda: len(list(tmp_path.glob("gate.*"))) == 2)
     assert [pool.evaluate(yaql("1 + 1")) for _ in range(10)] == [2] * 10
     assert not any(call.done() for call in calls)
     gate.touch()

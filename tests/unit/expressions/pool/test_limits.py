@@ -142,7 +142,7 @@ def test_a_pool_at_its_limits_stays_below_a_gigabyte() -> None:
     pool = Pool(2, modules=[planted.MODULE])
     try:
         outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
-        held = yaql("[planted_memory(100), planted_text(100 * 1024 * 1024), planted_sleep(1)].len()")
+        held = yaql("[planted_memory(100), planted_text(100 * 1024 * 1024), planted_sleep(2)].len()")
         for number in range(2):
             pool.submit(held, Known(), str(number), outcomes.put)
         most_mib = 0.0

@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def test_jobs_run_in_parallel(pool: Pool) -> None:
     assert most_at_once([(begun_s, ended_s) for begun_s, ended_s in spans]) == 2
 
 
-@pytest.mark.long("seconds of regular expressions")
+@pytest.mark.alone("measures how long many jobs take")
 def test_a_slice_of_items_is_soon_done(pool: Pool) -> None:
     """275 jobs of one owner that take 0.05 s each are done in little more than half of their time. (They sleep, so that
     other tests do not count; 275 regular expressions are the same on a quiet machine.)"""
@@ -145,14 +146,15 @@ def test_callers_in_many_threads_get_their_own_values(pool: Pool) -> None:
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core")
-def test_a_pool_has_a_process_for_each_core() -> None:
-    """Up to the memory that all of them may have together."""
+def test_a_pool_has_a_process_for_each_core(tmp_path: Path) -> None:
+    """Up to the memory that all of them may have together. Each job waits for the others, so that all run at once."""
     pool = Pool(modules=[planted.MODULE])
     try:
         assert pool.size == min(5, len(os.sched_getaffinity(0)))
         outcomes: queue.SimpleQueue[JobOutcome] = queue.SimpleQueue()
         for _ in range(pool.size):
-            pool.submit(yaql("[planted_pid(), planted_sleep(0.5)]"), Known(), "", outcomes.put)
-        assert len({outcomes.get(timeout=60).value[0] for _ in range(pool.size)}) == pool.size
+            pool.submit(yaql(f"planted_meeting('{tmp_path}', {pool.size})"), Known(), "", outcomes.put)
+        assert {str(outcomes.get(timeout=60).value) for _ in range(pool.size)} == set(os.listdir(tmp_path))
+        assert len(os.listdir(tmp_path)) == pool.size
     finally:
         pool.close()
