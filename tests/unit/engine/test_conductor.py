@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from tests.integration.engines import until
 
 from dalsegno.actions.registry import builtin_descriptions
 from dalsegno.definitions.document import read
@@ -434,10 +435,7 @@ async def test_requests_are_answered_while_the_store_is_lost() -> None:
     run_id = f"{start.execution_id}.1.0.1"
     event = TaskDone(key=(1, 0, 1), outcome=TaskOutcome.SUCCEEDED, delivery=1)
     conductor.put(DeliverEvent(start.execution_id, event, lambda work, error: told.append(error)))
-    for _ in range(200):
-        if told:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: told)
     assert told == [None], run_id
     assert not conductor.readiness.lost
     assert conductor.readiness.recovered_s > 0

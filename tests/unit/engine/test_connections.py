@@ -29,7 +29,7 @@ MANY = "version: '2.0'\nmany:\n  tasks: {t: {with-items: i in <% range(12) %>, a
 async def ending(desk: Desk, messages: Iterable[wire.ConnectRequest]) -> Failure:
     """How the engine ends a stream on which this is said."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asyncio.wait_for(to_the_end(desk, messages), 5)
+        await asyncio.wait_for(to_the_end(desk, messages), 60)
     return read_failure(caught.value)
 
 
@@ -130,6 +130,7 @@ async def test_slots_bound_what_a_session_runs_if_its_credit_is_larger(desk: Des
     async with executor:
         await until(lambda: executor.welcomes)
         execution = await desk.start("many")
+        await until(lambda: len(executor.received) >= 3)
         await settles(lambda: len(executor.received))
         assert len(executor.held) == 3
         await executor.die()
@@ -141,6 +142,7 @@ async def test_slots_bound_what_a_session_runs_if_its_credit_is_larger(desk: Des
             run = next(iter(executor.held.values()))
             count = len(executor.received)
             await executor.finish(run, done(run))
+            await until(lambda n=count: len(executor.received) >= min(12, n + 1))  # type: ignore[misc]
             await settles(lambda: len(executor.received), 0.1)
             assert len(executor.received) == min(12, count + 1)
             assert len(executor.held) <= 3
@@ -154,6 +156,7 @@ async def test_delegates_and_the_cancelled_hold_no_slot(desk: Desk) -> None:
         await until(lambda: executor.welcomes)
         for _ in range(3):
             await desk.run("std.noop", request_id=str(uuid.uuid4()))
+        await until(lambda: executor.received)
         await settles(lambda: len(executor.received))
         assert len(executor.received) == 1
         for count in (1, 2):
@@ -170,6 +173,7 @@ async def test_an_executor_with_two_addresses_of_one_engine_keeps_one_stream(des
     channels = [open_channel(address) for address in addresses]
     connections = [Connection(session, *pair) for pair in zip(addresses, channels, strict=True)]
     tasks = [asyncio.create_task(connection.run()) for connection in connections]
+    await until(lambda: any(connection.is_connected for connection in connections))
     await settles(lambda: [connection.is_connected for connection in connections], 1.0)
     before = [connection.is_connected for connection in connections]
     assert sorted(before) == [False, True]

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 import uuid
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import grpc
 import pytest
-from tests.integration.engines import ScriptedExecutor, done
+from tests.integration.engines import ScriptedExecutor, done, until
 from tests.unit.definitions.long_texts import mistral
 from tests.unit.engine.conftest import Desk
 
 from dalsegno.engine.desk import server
+from dalsegno.expressions.pool.jobs import JobOutcome, Ticket
+from dalsegno.expressions.pool_client import POOL
 from dalsegno.store.filters import Filter, Term
 from dalsegno.v1 import engine_service_pb2
 from dalsegno.v1 import execution_service_pb2 as executions
@@ -25,8 +30,6 @@ SLOW = "'aaaaaaaaaaaaaaaaaaaaaa!'.matches('^(a+)+$')"
 """Takes a quarter of a second, in a regular expression that no budget counts, and is false."""
 SLOW_S = 60.0
 """As long as slow expressions may take where many tests run at once."""
-PATIENCE_S = 5.0
-"""As long as somebody may wait who has nothing to do with slow expressions, on a machine that is busy."""
 
 WORKFLOWS = f"""
 version: '2.0'
@@ -85,6 +88,7 @@ twins:
 
 
 AFTER = Filter((Term("name", "=", ("after",)),))
+OTHER = Filter((Term("name", "=", ("other",)),))
 
 
 def echo(run: wire.RunAction) -> wire.TaskDone:
@@ -96,20 +100,56 @@ def _output(row: Any) -> Any:
     return json.loads(row.output or "null")
 
 
+class HeldValues:
+    """Holds back the values that come from the pool, until the test lets them go: so the test says what happens before,
+    however fast or slow the machine is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._lock = threading.Lock()
+        self._held: list[Callable[[], None]] = []
+        self._is_over = False
+        self._submit = POOL.submit
+        monkeypatch.setattr(POOL, "submit", self._submit_held)
+
+    def _submit_held(self, job: Any, answers: Any, owner: str, on_done: Callable[[JobOutcome], None]) -> Ticket:
+        def done(outcome: JobOutcome) -> None:
+            with self._lock:
+                if not (self._is_over or outcome.needed):
+                    self._held.append(partial(on_done, outcome))
+                    return
+            on_done(outcome)
+
+        return self._submit(job, answers, owner, done)
+
+    async def wait(self) -> None:
+        """Return once a value has come."""
+        await until(lambda: self._held, timeout_s=SLOW_S)
+
+    def let_go(self) -> None:
+        """Hand over what has come, and hold nothing back from now on."""
+        with self._lock:
+            self._is_over = True
+        for hand_over in self._held:
+            hand_over()
+
+
 async def _prepared(desk: Desk) -> ScriptedExecutor:
     await desk.create(WORKFLOWS)
     return ScriptedExecutor(desk.address, echo)
 
 
-async def test_a_start_with_a_slow_expression_is_answered_and_others_go_on(desk: Desk) -> None:
+async def test_a_start_with_a_slow_expression_is_answered_and_others_go_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each time that the start is stepped again it is the same execution; nobody else waits for its expression."""
     async with await _prepared(desk):
+        held = HeldValues(monkeypatch)
         slow = asyncio.create_task(desk.start("slow_start"))
-        await asyncio.sleep(0.05)
-        began = time.monotonic()
+        await held.wait()
         quick = await desk.start("quick")
         assert (await desk.wait(quick.id)).state == "SUCCESS"
-        assert time.monotonic() - began < PATIENCE_S
+        assert not slow.done()
+        held.let_go()
         execution = await slow
         row = await desk.wait(execution.id, timeout_s=SLOW_S)
     assert row.state == "SUCCESS"
@@ -143,24 +183,30 @@ async def test_a_slow_branch_goes_on_beside_a_loop_of_quick_tasks(desk: Desk) ->
         await desk.submit("cancel_execution", cancel)
 
 
-async def test_a_value_counts_only_while_what_it_was_made_from_is_so(desk: Desk) -> None:
+async def test_a_value_counts_only_while_what_it_was_made_from_is_so(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An expression that asks about another task is evaluated again when that has moved on meanwhile."""
-    held: list[wire.RunAction] = []
+    runs: list[wire.RunAction] = []
 
     def script(run: wire.RunAction) -> wire.TaskDone | None:
         if run.context.task_name == "other":
-            held.append(run)
+            runs.append(run)
             return None
         return echo(run)
 
+    def look(queries: Any) -> Any:
+        return queries.tasks(execution.id, OTHER)
+
     await desk.create(WORKFLOWS)
     async with ScriptedExecutor(desk.address, script) as executor:
+        held = HeldValues(monkeypatch)
         execution = await desk.start("watcher")
-        for _ in range(200):
-            if held and desk.engine.conductor._deferred:
-                break
-            await asyncio.sleep(0.01)
-        await executor.finish(held[0], echo(held[0]))
+        await held.wait()
+        await until(lambda: runs)
+        await executor.finish(runs[0], echo(runs[0]))
+        await until(lambda: [row.state for row in desk.read(look).rows] == ["SUCCESS"])
+        held.let_go()
         row = await desk.wait(execution.id, timeout_s=SLOW_S)
     assert _output(row) == {"seen": [False, "SUCCESS"]}
 
@@ -208,24 +254,25 @@ async def test_equal_items_have_random_values_of_their_own(desk: Desk) -> None:
     assert _output(row) == {"ids": 3}
 
 
-async def test_a_request_whose_caller_has_gone_is_dropped(desk: Desk) -> None:
+async def test_a_request_whose_caller_has_gone_is_dropped(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody waits for any more is not stored when its value comes."""
     await desk.create(WORKFLOWS)
     execution_id = str(uuid.uuid4())
     request = executions.StartExecutionRequest(workflow="slow_start", execution_id=execution_id)
     write = engine_service_pb2.SubmitRequest(actor="tester", start_execution=request)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await desk.stub.Submit(write, timeout=0.1)
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    for _ in range(200):
-        if not desk.engine.conductor._deferred:
-            break
-        await asyncio.sleep(0.02)
-    assert not desk.engine.conductor._deferred
+    held = HeldValues(monkeypatch)
+    call = desk.stub.Submit(write)
+    await held.wait()
+    deferred = desk.engine.conductor._deferred
+    await until(lambda: deferred._waiting)
+    assert call.cancel()
+    await until(lambda: not any(work.is_wanted for work in deferred._waiting))
+    held.let_go()
+    await until(lambda: not deferred)
     assert desk.read(lambda queries: queries.execution(execution_id)) is None
 
 
-async def test_an_answer_that_takes_longer_holds_up_no_others(desk: Desk) -> None:
+async def test_an_answer_that_takes_longer_holds_up_no_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of writes that travel together the quick ones are answered at once, the slow one is asked for apart."""
     await desk.create(WORKFLOWS)
     writes = [
@@ -234,13 +281,15 @@ async def test_an_answer_that_takes_longer_holds_up_no_others(desk: Desk) -> Non
         )
         for name in ("slow_start", "quick")
     ]
-    slow, quick = (await desk.stub.SubmitMany(engine_service_pb2.SubmitManyRequest(writes=writes), timeout=10)).results
+    held = HeldValues(monkeypatch)
+    slow, quick = (await desk.stub.SubmitMany(engine_service_pb2.SubmitManyRequest(writes=writes), timeout=60)).results
     assert quick.answer.start_execution.execution.id
     assert slow.answer.later
-    awaited = await desk.stub.Await(engine_service_pb2.AwaitRequest(later=slow.answer.later), timeout=10)
+    held.let_go()
+    awaited = await desk.stub.Await(engine_service_pb2.AwaitRequest(later=slow.answer.later), timeout=60)
     assert awaited.answer.start_execution.execution.workflow == "slow_start"
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await desk.stub.Await(engine_service_pb2.AwaitRequest(later=slow.answer.later), timeout=10)
+        await desk.stub.Await(engine_service_pb2.AwaitRequest(later=slow.answer.later), timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 

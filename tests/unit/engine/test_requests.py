@@ -426,7 +426,7 @@ async def test_standalone_action_times_out(desk: Desk) -> None:
     """A standalone action that takes longer than its timeout is ended, and its executor told."""
     async with ScriptedExecutor(desk.address, lambda run: None) as executor:
         await until(lambda: executor.welcomes)
-        action = await desk.run("std.noop", timeout=Duration(nanos=200_000_000))
+        action = await desk.run("std.noop", timeout=Duration(seconds=2))
         row = await desk.wait(action.id.partition(".")[0])
         assert row.state == "ERROR"
         await until(lambda: executor.cancelled)

@@ -42,6 +42,8 @@ async def test_what_is_done_each_second_and_what_more_seldom(engine: Engine, mon
     """Leases and messages are looked at each time; orphans, old requests and unused definitions once in a number of
     times, and progress when there is some."""
     put: list[Work] = []
+    for task in engine._tasks:
+        task.cancel()  # its own look of each second, above all
     monkeypatch.setattr(engine.conductor, "put", put.append)
     monkeypatch.setattr(engine.conductor, "put_first", put.append)
     for name, count in (("SWEEP", 3), ("PRUNE", 4), ("DROP", 5)):

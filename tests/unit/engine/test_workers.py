@@ -17,14 +17,15 @@ from dalsegno.worker import ActionContext, Worker, action
 
 RUNNING: set[int] = set()
 MOST: list[int] = []
+HELD_UNTIL = asyncio.Event()
 
 
 @action("limited.hold", concurrency=2)
 async def hold(number: int) -> int:
-    """Holds for a moment."""
+    """Holds until the test lets it go."""
     RUNNING.add(number)
     MOST.append(len(RUNNING))
-    await asyncio.sleep(0.3)
+    await HELD_UNTIL.wait()
     RUNNING.remove(number)
     return number
 
@@ -56,11 +57,12 @@ async def test_actions_over_their_limit_hold_no_slot_of_others(desk: Desk) -> No
     await until(lambda: len(desk.read(lambda queries: queries.sessions())) == 2)
     await desk.create(TEXT)
     held = (await desk.start("held")).id
-    await until(lambda: bool(RUNNING))
+    await until(lambda: len(RUNNING) == 2)
 
     for _ in range(3):
         await desk.wait((await desk.start("quick")).id, "SUCCESS")
     assert desk.execution(held).state == "RUNNING"
+    HELD_UNTIL.set()
     row = await desk.wait(held, "SUCCESS", timeout_s=20)
 
     assert row.output == '{"all":[0,1,2,3,4,5,6,7,8,9]}'
@@ -102,14 +104,14 @@ async def test_a_cancel_and_a_timeout_reach_what_runs(desk: Desk, tmp_path: Path
     await until(lambda: worker.is_connected)
     named = "isolated.sleep" if how == "process" else f"stopped.{how}"
     given = json.dumps({"path": str(path)} if how == "process" else {})
-    limit = {"timeout": {"seconds": 4 if how == "process" else 2}} if by == "timeout" else {}
+    limit = {"timeout": {"seconds": 10 if how == "process" else 3}} if by == "timeout" else {}
     started = await desk.run(named, input=given, **limit)
     await until(path.exists if how == "process" else lambda: ENDS == ["started"])
 
     if by == "cancel":
         await desk.submit("cancel_action", action_service_pb2.CancelActionRequest(action_execution_id=started.id))
 
-    await desk.wait(started.id.partition(".")[0], "CANCELLED" if by == "cancel" else "ERROR")
+    await desk.wait(started.id.partition(".")[0], "CANCELLED" if by == "cancel" else "ERROR", timeout_s=30)
     if how == "process":
         await until(lambda: not any(is_alive(int(pid)) for pid in path.read_text().split()))
     else:
