@@ -9,12 +9,21 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+from tests.ports import free_address
 
 from dalsegno.rpc.channel import open_channel
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import executor_service_pb2_grpc
 from dalsegno.worker.connection import Connection
 from dalsegno.worker.session import Session
+
+WAITS_S = 40.0
+"""How long a test waits for what must come: long, for the machine may be busy with other tests."""
+
+
+GONE = (grpc.RpcError, asyncio.InvalidStateError, cygrpc.ExecuteBatchError)
+"""What a write on a stream raises that ends just then."""
 
 
 class Line:
@@ -46,7 +55,7 @@ class Line:
         ]
         await self.send(ack=wire.AckBatch(acks=acks))
 
-    async def next(self, kind: str, within_s: float = 5) -> Any:
+    async def next(self, kind: str, within_s: float = WAITS_S) -> Any:
         """Return the next message of this kind; ignore others."""
         async with asyncio.timeout(within_s):
             while (message := await self.received.get()) is not None:
@@ -54,7 +63,7 @@ class Line:
                     return getattr(message, kind)
         raise AssertionError(f"the stream ended without {kind}")
 
-    async def outcomes(self, count: int, within_s: float = 5) -> list[wire.TaskDone]:
+    async def outcomes(self, count: int, within_s: float = WAITS_S) -> list[wire.TaskDone]:
         """Return the next outcomes, from as many messages as it takes."""
         found: list[wire.TaskDone] = []
         while len(found) < count:
@@ -76,7 +85,8 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
 
     def __init__(self, engine_id: str = "engine-of-the-test") -> None:
         self.engine_id = engine_id
-        self.address = "127.0.0.1:0"
+        self.address = free_address()
+        """One that nobody else gets while the engine is down."""
         self.lines: asyncio.Queue[Line] = asyncio.Queue()
         self.superseded: list[tuple[str, int]] = []
         self.refused_sessions: set[str] = set()
@@ -87,18 +97,17 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
         self._server: Any = None
 
     async def start(self) -> None:
-        """Listen, on the same address after the first time."""
+        """Listen, always on the same address."""
         self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(self.address)
-        self.address = f"127.0.0.1:{port}"
+        self._server.add_insecure_port(self.address)
         await self._server.start()
 
     async def stop(self) -> None:
         """Stop without a message, as a killed engine does."""
         await self._server.stop(None)
 
-    async def line(self, within_s: float = 5) -> Line:
+    async def line(self, within_s: float = WAITS_S) -> Line:
         """Return the next stream that an executor opens."""
         async with asyncio.timeout(within_s):
             return await self.lines.get()

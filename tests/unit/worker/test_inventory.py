@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-import grpc
 import pytest
-from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from tests.integration.engines import until
-from tests.unit.worker.scripted import Engine, Line, MakeExecutor, order
+from tests.unit.worker.scripted import GONE, WAITS_S, Engine, Line, MakeExecutor, order
 from tests.unit.worker.test_stream import make_gated
 
 from dalsegno.v1 import executor_service_pb2 as wire
-
-GONE = (grpc.RpcError, asyncio.InvalidStateError, cygrpc.ExecuteBatchError)
-"""What a write on a stream raises that ends just then."""
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +22,7 @@ def named(engine: Engine, other_engine: Engine) -> None:
 async def ask(line: Line, engine_id: str, meanwhile: list[wire.TaskDone] | None = None) -> list[tuple[str, int]]:
     """Ask what the executor has of an engine. Return the deliveries that it names, and what it reports meanwhile."""
     await line.send(inventory=wire.InventoryRequest(engine_id=engine_id))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAITS_S):
         while (message := await line.received.get()) is not None:
             if meanwhile is not None:
                 meanwhile += message.task_done.outcomes
@@ -99,7 +94,7 @@ async def test_nothing_more_is_taken_from_an_engine_that_has_ended(
             await line.run(order(2, "test.gated", '{"number": 2}'))
         except GONE:
             continue
-        await asyncio.sleep(0.1)
+        await until(lambda line=line: begun or line.ended.done())  # type: ignore[misc]
     assert begun == [2]
 
 

@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[3]
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Wait at most 20 s."""
-    ends_s = time.monotonic() + 20
+    """Wait at most 40 s."""
+    ends_s = time.monotonic() + 40
     while not true():
         assert time.monotonic() < ends_s
         time.sleep(0.02)
@@ -89,13 +89,15 @@ async def test_a_stopped_process_is_killed(tmp_path: Path) -> None:
     """At its deadline the process is killed, with the programs that it has started, as when it is cancelled."""
     assert (await call_async(isolated.double, {"number": 1})).result == 2  # the template is there
     path = tmp_path / "pids"
-    start_s = time.monotonic()
-    outcome = await call_async(isolated.sleep, {"path": str(path)}, timeout_s=4)
-
-    assert (outcome.word, outcome.error) == ("failed", "timed out after 4.000 s")
-    assert time.monotonic() - start_s < 20
+    for timeout_s in (4, 30):  # a busy machine may not even have begun after the first
+        start_s = time.monotonic()
+        outcome = await call_async(isolated.sleep, {"path": str(path)}, timeout_s=timeout_s)
+        assert (outcome.word, outcome.error) == ("failed", f"timed out after {timeout_s:.3f} s")
+        assert time.monotonic() - start_s < timeout_s + 16
+        if path.exists():
+            break
     pids = [int(each) for each in path.read_text().split()]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while any(is_alive(pid) for pid in pids):  # noqa: ASYNC110 (what is waited for is not ours to signal)
             await asyncio.sleep(0.01)
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.worker.scripted import Engine, Line, order
+from tests.unit.worker.scripted import WAITS_S, Engine, Line, order
 
 from dalsegno.actions.limits import Limits
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -119,7 +119,7 @@ async def test_an_action_that_waits_for_its_turn_can_be_stopped(lines: dict[str,
 
 async def test_a_worker_with_limits_leaves_in_order(engine: Engine) -> None:
     """What runs ends and is acknowledged on the stream of its session; all sessions say Goodbye."""
-    worker = Worker(quick, hold, engine=engine.address, id="w")
+    worker = Worker(quick, hold, engine=engine.address, id="w", grace_s=600)
     serving = asyncio.create_task(worker.serve())
     first = {line.hello.executor_id: line for line in [await engine.line(), await engine.line()]}
     await first["w/limited.hold"].run(order(1, "limited.hold"))
@@ -136,7 +136,7 @@ async def test_a_worker_with_limits_leaves_in_order(engine: Engine) -> None:
 
     for line in last.values():
         assert (await line.next("goodbye")).release
-    assert await asyncio.wait_for(serving, 5) is False
+    assert await asyncio.wait_for(serving, WAITS_S) is False
 
 
 async def test_the_limits_of_a_worker_replace_those_of_an_action(engine: Engine) -> None:

@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.ports import free_address
 from tests.tied import tied
-from tests.unit.worker.scripted import Engine, order
+from tests.unit.worker.scripted import WAITS_S, Engine, order
 
 from dalsegno.rpc.channel import open_channel
 
@@ -43,8 +43,8 @@ async def start(engine: Engine) -> AsyncIterator[Start]:
 
 async def test_an_idle_executor_leaves_at_once_and_gives_everything_back(engine: Engine, start: Start) -> None:
     """After SIGTERM the stream ends and opens again without credit, so that deliveries on the way are returned."""
-    process = await start()
-    line = await engine.line(20)
+    process = await start("--grace-s", "600")
+    line = await engine.line()
     assert line.hello.credit > 0
 
     process.send_signal(signal.SIGTERM)
@@ -53,13 +53,13 @@ async def test_an_idle_executor_leaves_at_once_and_gives_everything_back(engine:
     line = await engine.line()
     assert (line.hello.credit, line.in_flight) == (0, [])
     assert (await line.next("goodbye")).release
-    assert await asyncio.wait_for(process.wait(), 5) == 0
+    assert await asyncio.wait_for(process.wait(), WAITS_S) == 0
 
 
 async def test_what_runs_may_end_within_the_grace(engine: Engine, start: Start) -> None:
     """An action that runs at SIGTERM is finished and acknowledged; a later one goes to other executors."""
-    process = await start("--grace-s", "10")
-    line = await engine.line(20)
+    process = await start("--grace-s", "600")
+    line = await engine.line()
     await line.run(order(1, "std.sleep", '{"seconds": 1}'), order(2))
     await line.acknowledge(*await line.outcomes(1))
 
@@ -73,13 +73,13 @@ async def test_what_runs_may_end_within_the_grace(engine: Engine, start: Start) 
     await line.silence("goodbye")
     await line.acknowledge(done)
     assert (await line.next("goodbye")).release
-    assert await asyncio.wait_for(process.wait(), 5) == 0
+    assert await asyncio.wait_for(process.wait(), WAITS_S) == 0
 
 
 async def test_what_takes_longer_than_the_grace_is_given_back(engine: Engine, start: Start) -> None:
     """An action that outlasts the grace is not reported: the engine decides whether it runs again."""
     process = await start("--grace-s", "0.3")
-    line = await engine.line(20)
+    line = await engine.line()
     await line.run(order(1, "std.sleep", '{"seconds": 60}'), order(2))
     await line.acknowledge(*await line.outcomes(1))
 
@@ -89,13 +89,13 @@ async def test_what_takes_longer_than_the_grace_is_given_back(engine: Engine, st
 
     assert line.in_flight == [("e.1.0.1", 1)]
     assert (await line.next("goodbye")).release
-    assert await asyncio.wait_for(process.wait(), 5) == 0
+    assert await asyncio.wait_for(process.wait(), WAITS_S) == 0
 
 
 async def test_the_second_signal_does_not_wait(engine: Engine, start: Start) -> None:
     """The first SIGTERM waits for what runs, the second gives it back at once."""
-    process = await start("--grace-s", "60")
-    line = await engine.line(20)
+    process = await start("--grace-s", "600")
+    line = await engine.line()
     await line.run(order(1, "std.sleep", '{"seconds": 60}'), order(2))
     await line.acknowledge(*await line.outcomes(1))
 
@@ -106,7 +106,7 @@ async def test_the_second_signal_does_not_wait(engine: Engine, start: Start) -> 
     process.send_signal(signal.SIGTERM)
 
     assert (await line.next("goodbye")).release
-    assert await asyncio.wait_for(process.wait(), 5) == 0
+    assert await asyncio.wait_for(process.wait(), WAITS_S) == 0
 
 
 STUCK = """
@@ -142,7 +142,7 @@ async def test_what_cannot_be_stopped_does_not_keep_a_worker_alive(engine: Engin
         *tied(sys.executable, str(program), engine.address), stderr=asyncio.subprocess.PIPE
     )
     try:
-        line = await engine.line(20)
+        line = await engine.line()
         await line.run(order(1, "stuck.thread"), order(2, "stuck.pool"), order(3, "stuck.task"), order(4, "none"))
         await line.acknowledge(*await line.outcomes(1))
 
@@ -152,7 +152,7 @@ async def test_what_cannot_be_stopped_does_not_keep_a_worker_alive(engine: Engin
         assert len(line.in_flight) == 3
         assert (await line.next("goodbye")).release
 
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), WAITS_S) == 0
     finally:
         with suppress(ProcessLookupError):
             process.kill()
@@ -163,12 +163,12 @@ async def test_what_cannot_be_stopped_does_not_keep_a_worker_alive(engine: Engin
 async def test_an_executor_without_its_engine_leaves_too(engine: Engine, start: Start) -> None:
     """SIGINT stops an executor that has no engine."""
     process = await start("--grace-s", "0.3")
-    await engine.line(20)
+    await engine.line()
     await engine.stop()
 
     process.send_signal(signal.SIGINT)
 
-    assert await asyncio.wait_for(process.wait(), 6) == 0
+    assert await asyncio.wait_for(process.wait(), WAITS_S) == 0
     await engine.start()
 
 
@@ -176,7 +176,7 @@ async def test_health_follows_the_stream(engine: Engine, start: Start) -> None:
     """The executor is ready while an engine can send it actions."""
     address = free_address()
     await start("--listen", address)
-    await engine.line(20)
+    await engine.line()
     async with open_channel(address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(  # type: ignore[attr-defined]
             health_pb2.HealthCheckRequest(), wait_for_ready=True
@@ -188,7 +188,7 @@ async def test_health_follows_the_stream(engine: Engine, start: Start) -> None:
                 answer = await watch.read()
                 states.append(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAITS_S):
             await wait_for("SERVING")
             await engine.stop()
             await wait_for("NOT_SERVING")

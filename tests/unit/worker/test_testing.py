@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 import time
 
 import pytest
@@ -34,11 +35,16 @@ async def copy(context: ActionContext, count: int) -> int:
     return context.attempt
 
 
+BEGUN = threading.Event()
+"""Whether the action below waits."""
+
+
 @action("test.wait")
 def wait(context: ActionContext) -> None:
     """Waits until it is stopped."""
     context.report("waiting")
-    context.cancelled.wait(20)
+    BEGUN.set()
+    context.cancelled.wait(60)
 
 
 def test_an_action_is_called_with_json_and_gives_json() -> None:
@@ -72,13 +78,17 @@ def test_a_thread_that_reports_without_a_pause_loses_nothing() -> None:
     ({"timeout_s": 0.1}, "failed", "timed out after 0.100 s"),
     ({"cancel_after_s": 0.1}, "cancelled", "cancelled by the test"),
 ])  # fmt: skip
-def test_a_deadline_and_a_cancel_reach_the_action(options: dict[str, float], word: str, error: str) -> None:
+async def test_a_deadline_and_a_cancel_reach_the_action(options: dict[str, float], word: str, error: str) -> None:
     """A thread sees it by `context.cancelled`, so that it does not run on."""
+    BEGUN.clear()
     start_s = time.monotonic()
-    outcome = call(wait, **options)  # type: ignore[arg-type]
+    calling = asyncio.create_task(call_async(wait, **options))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    assert BEGUN.wait(20)  # the event loop stands still until then: it cannot be stopped before it has begun
+    outcome = await calling
 
     assert (outcome.word, outcome.error, outcome.progress) == (word, error, (("waiting", None),))
-    assert time.monotonic() - start_s < 10
+    assert time.monotonic() - start_s < 40
 
 
 async def test_other_ends_within_an_event_loop() -> None:
