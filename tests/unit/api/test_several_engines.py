@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tests.integration.engines import until
+from tests.ports import free_port
 
 from dalsegno.api import homes as homes_module
 from dalsegno.api import lanes as lanes_module
@@ -46,7 +47,8 @@ class Engine(engine_service_pb2_grpc.EngineServiceServicer):
     def __init__(self) -> None:
         self.health = Health()
         self.server = grpc.aio.server()
-        self.port = 0
+        self.port = free_port()
+        """One that nobody else gets while it is down."""
         self.got: list[str] = []
         self.arrived = asyncio.Event()
         self.refusal: Exception | None = None
@@ -56,12 +58,12 @@ class Engine(engine_service_pb2_grpc.EngineServiceServicer):
         self.has_lost_answers = False
         """Whether it promises an answer, and does not know it when it is asked for."""
 
-    async def start(self, port: int = 0) -> None:
-        """Listen, and be ready."""
+    async def start(self) -> None:
+        """Listen, always on the same port, and be ready."""
         self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         engine_service_pb2_grpc.add_EngineServiceServicer_to_server(self, self.server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        self.server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self.health.set("", HEALTH.SERVING)
         await self.server.start()
 
@@ -93,6 +95,7 @@ class Engine(engine_service_pb2_grpc.EngineServiceServicer):
         await self._refuse(Unavailable("the engine has no answer to this write any more"), context)
 
     async def _refuse(self, refusal: Exception, context: Any) -> NoReturn:
+        await self.health.set("", HEALTH.NOT_SERVING)  # else it counts as ready again when it is asked next
         status = status_of(refusal)
         metadata = trailing_metadata(status, [("x-request-id", "1")])
         await context.abort(grpc.StatusCode.UNAVAILABLE, status.message, metadata)
@@ -143,6 +146,7 @@ class Api:
 async def api(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
     """An api with two engines that are ready, and are asked often."""
     monkeypatch.setattr(peers_module, "ASK_S", 0.05)
+    monkeypatch.setattr(peers_module, "ANSWER_S", 60.0)  # no engine is too slow here, however busy the machine is
     engines = [Engine(), Engine()]
     for each in engines:
         await each.start()
@@ -232,8 +236,8 @@ async def test_a_write_waits_for_an_engine(api: Api) -> None:
     await api.until(Standing.AWAY, Standing.AWAY)
     sent = asyncio.create_task(api.start())
     await asyncio.sleep(0)
-    await api.engines[1].start(api.engines[1].port)
-    await asyncio.wait_for(sent, 10)
+    await api.engines[1].start()
+    await asyncio.wait_for(sent, 15)
     assert (api.engines[0].got, api.engines[1].got) == ([], ["start_execution"])
 
 
