@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from tests.integration.engines import until
 
 from dalsegno.rpc import memory
 
@@ -27,7 +28,8 @@ async def test_memory_goes_back_after_growth(monkeypatch: pytest.MonkeyPatch) ->
     await asyncio.sleep(0.1)
     assert let_go == 0
     size = 200
-    await asyncio.sleep(0.3)
+    await until(lambda: let_go >= memory.LOOKS)
+    await asyncio.sleep(0.1)
     assert let_go == memory.LOOKS
     looking.cancel()
 
@@ -44,7 +46,8 @@ async def test_memory_goes_back_after_something_large_was_dropped(monkeypatch: p
 
     monkeypatch.setattr(memory, "give_back", count)
     looking = asyncio.create_task(memory.give_back_now_and_then(lambda: None, lambda: bool(dropped and dropped.pop())))
-    await asyncio.sleep(0.3)
+    await until(lambda: looks >= memory.LOOKS)
+    await asyncio.sleep(0.1)
     looking.cancel()
     assert looks == memory.LOOKS
 
@@ -68,7 +71,8 @@ async def test_busy_process_is_looked_through_whole_when_it_has_little_to_do(mon
     await asyncio.sleep(0.1)
     assert looks == 0
     is_busy = False
-    await asyncio.sleep(0.3)
+    await until(lambda: looks >= memory.LOOKS)
+    await asyncio.sleep(0.1)
     looking.cancel()
     assert looks == memory.LOOKS
 

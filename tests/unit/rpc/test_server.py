@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tests.integration.engines import until
+from tests.ports import free_address
 from tests.unit.rpc.conftest import Engine, World
 
 from dalsegno.rpc.channel import open_channel
@@ -252,7 +253,7 @@ async def test_stop_does_not_wait_for_ever(world: World) -> None:
     await call.write(goodbye("for ever"))
     await call.read()
 
-    await asyncio.wait_for(world.server.stop(grace_s=0.2), 5)
+    await asyncio.wait_for(world.server.stop(grace_s=0.2), 20)
 
     assert world.ended == ["connect"]
 
@@ -270,7 +271,7 @@ async def test_stop_lets_a_call_finish(world: World) -> None:
     answer = asyncio.ensure_future(world.engine.Submit(engine_service_pb2.SubmitRequest()))
     await entered.wait()
 
-    await world.server.stop(grace_s=5)
+    await world.server.stop(grace_s=30)
 
     assert isinstance(await answer, engine_service_pb2.SubmitResponse)
 
@@ -294,21 +295,21 @@ async def test_a_stream_that_the_client_leaves_is_let_go(world: World) -> None:
 
     call.cancel()
 
-    await asyncio.wait_for(world.follow_ended.wait(), 5)
+    await asyncio.wait_for(world.follow_ended.wait(), 20)
 
 
 async def test_a_channel_finds_a_server_that_comes_back() -> None:
     """A client needs no new channel when its server is started again on the same port."""
-    first = Server("127.0.0.1:0", [])
+    first = Server(free_address(), [])  # a port that nobody else gets meanwhile
     await first.start()
     channel = open_channel(f"127.0.0.1:{first.port}")
     stub: Any = health_pb2_grpc.HealthStub(channel)
-    await asyncio.wait_for(channel.channel_ready(), 5)
+    await asyncio.wait_for(channel.channel_ready(), 30)
     await first.stop(0)
 
     second = Server(f"127.0.0.1:{first.port}", [])
     await second.start()
-    answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=5)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
 
     assert answer.status == STATUS.NOT_SERVING
     await channel.close()
