@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_tools import protoc  # type: ignore[import-untyped]
+from tests.ports import free_port
 
 SERVICE = "example.shop.v1.Shop"
 
@@ -119,13 +120,14 @@ class Shop:
         return GetMessageClass(self.pool.FindMessageTypeByName(f"example.shop.v1.{name}"))(**fields)
 
     async def start(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
-        """Listen on this port of 127.0.0.1, 0 for a free one, with TLS if there are credentials."""
+        """Listen on this port of 127.0.0.1, 0 for one that nobody else gets, with TLS if there are credentials."""
         self._serve_methods()
-        address = f"127.0.0.1:{port}"
+        self.port = port or free_port()
+        address = f"127.0.0.1:{self.port}"
         if credentials is None:
-            self.port = self._server.add_insecure_port(address)
+            self._server.add_insecure_port(address)
         else:
-            self.port = self._server.add_secure_port(address, credentials)
+            self._server.add_secure_port(address, credentials)
         await self._server.start()
 
     async def stop(self) -> None:

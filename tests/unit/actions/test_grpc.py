@@ -297,13 +297,19 @@ async def test_the_deadline_is_the_services_too(shop: Shop, call: Call) -> None:
         await asyncio.sleep(60)
 
     shop.methods["Echo"] = wait
-    start_s = time.monotonic()
-    _, data = await failure_of(call(timeout=0.3))
-    assert data["code"] == "DEADLINE_EXCEEDED"
-    assert time.monotonic() - start_s < 5
-    await failure_of(call(timeout=30, context=ActionContext("a", timeout_s=0.3)))
-    assert all(0 < each < 0.4 for each in left), f"{left}: the header of gRPC is rounded up, not by that much"
-    assert len(left) == 2
+    for given in (
+        lambda limit_s: {"timeout": limit_s},
+        lambda limit_s: {"timeout": 300, "context": ActionContext("a", timeout_s=limit_s)},
+    ):
+        left.clear()
+        for limit_s in (0.3, 20):  # on a busy machine the service may not even be reached within the first
+            start_s = time.monotonic()
+            _, data = await failure_of(call(**given(limit_s)))
+            assert data["code"] == "DEADLINE_EXCEEDED"
+            assert time.monotonic() - start_s < limit_s + 20
+            if left:
+                break
+        assert left[-1] < limit_s + 0.1, "the header of gRPC is rounded up, not by that much"
 
 
 async def test_a_cancelled_action_ends_the_call(shop: Shop, call: Call) -> None:
@@ -329,9 +335,14 @@ async def test_a_worker_stops_a_call_at_its_time_and_when_it_is_cancelled(shop: 
     shop.methods["Echo"] = wait
     action = family.call_action(("*",), reach=EVERYWHERE)
     given = {"target": shop.target, "method": ECHO}
-    assert (await call_async(action, given, timeout_s=0.3)).word == "failed"
-    assert (await call_async(action, given, cancel_after_s=0.3)).word == "cancelled"
-    await until(lambda: shop.ended == ["Echo"] * 2)
+    for option, word in (("timeout_s", "failed"), ("cancel_after_s", "cancelled")):
+        shop.calls.clear()
+        shop.ended.clear()
+        for limit_s in (0.3, 20):  # on a busy machine the service may not even be reached within the first
+            assert (await call_async(action, given, **{option: limit_s})).word == word  # type: ignore[arg-type]
+            if shop.calls:
+                break
+        await until(lambda: shop.ended == ["Echo"])
     assert action.description.safe_to_rerun is False
 
 
@@ -505,7 +516,7 @@ async def test_a_proxy_connects_to_the_address_that_was_checked(shop: Shop, monk
     monkeypatch.setenv("grpc_proxy", f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
     resolve_as(monkeypatch, {"stock.example.com": ["93.184.216.34", "93.184.216.35"]})
     call = calling(shop, allowed=("*",), reach=NOWHERE)
-    await failure_of(call(target="stock.example.com:443", retries=0, timeout=5))
+    await failure_of(call(target="stock.example.com:443", retries=0, timeout=60))
     assert asked.get_nowait() == b"CONNECT 93.184.216.34:443 HTTP/1.1\r\n"
     proxy.close()
     await proxy.wait_closed()
@@ -570,6 +581,6 @@ async def test_services_with_equal_names_do_not_meet(shop: Shop, call: Call, new
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until the condition is true."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while not condition():  # noqa: ASYNC110 (the condition is of the server)
             await asyncio.sleep(0.01)

@@ -60,7 +60,7 @@ async def test_a_loop_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
     began = time.monotonic()
     with pytest.raises(ActionFailed, match=r"stopped after 0\.5 s"):
         await javascript.run("while (true) {}")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 19  # the process is ended after 20.5 s if its engine does not stop
 
 
 async def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ async def test_a_cancelled_script_leaves_no_process() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9  # the script's own limit is 10 s
     commands = [path.read_bytes() for path in _command_lines()]
     assert not [each for each in commands if b"javascript_process" in each]
 

@@ -33,7 +33,7 @@ def is_running(pid: int) -> bool:
 
 async def comes_true(holds: Callable[[], bool]) -> bool:
     """Return whether a condition holds within some seconds."""
-    for _ in range(500):
+    for _ in range(2_000):
         if holds():
             return True
         await asyncio.sleep(0.01)
@@ -112,9 +112,11 @@ async def test_what_cannot_be_started_fails(given: dict[str, Any]) -> None:
 async def test_a_command_ends_with_its_time(tmp_path: Path) -> None:
     """The command and its children are killed at the limit; the result has the output until then."""
     pids = tmp_path / "pids"
-    message, result = await failure_of(f"sleep 60 & echo $! $$ > {pids}; echo begun; wait", timeout=0.5)
-
-    assert message == "Action failed to complete in 0.5 seconds"
+    for limit_s in (0.5, 20):  # a busy machine may not even have begun after the first
+        message, result = await failure_of(f"sleep 60 & echo $! $$ > {pids}; echo begun; wait", timeout=limit_s)
+        assert message == f"Action failed to complete in {limit_s} seconds"
+        if result["stdout"]:
+            break
     assert result == {
         "failed": True,
         "succeeded": False,
