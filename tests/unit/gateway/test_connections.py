@@ -117,7 +117,7 @@ async def test_one_task_looks_after_an_idle_connection() -> None:
         begun.append(work.__name__)
         return asyncio.Task(work, loop=loop, **more)
 
-    async with serving() as server:
+    async with serving(idle_s=LONGEST_S) as server:
         reader, writer = await server.connect()
         loop.set_task_factory(begin)
         for _ in range(3):

@@ -51,7 +51,7 @@ async def test_a_body_that_stops_is_answered_and_left(monkeypatch: pytest.Monkey
     monkeypatch.setattr(draining, "BODY_S", 0.05)
     caller = Caller(b"a", b"b")
     bodies = Bodies()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await bodies.serve(_answer, SCOPE, caller.receive, caller.send)
     start, body = caller.received
     assert (start["status"], b"too slowly" in body["body"], bodies.count) == (408, True, 0)
@@ -66,7 +66,7 @@ async def test_a_body_that_comes_byte_by_byte_is_answered_and_left(monkeypatch: 
         await asyncio.sleep(0.05)
         return await caller.receive()
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await Bodies().serve(_answer, SCOPE, receive_slowly, caller.send)
     assert caller.received[0]["status"] == 408
     assert len(caller.pieces) > 900
@@ -81,7 +81,7 @@ async def test_bodies_of_all_calls_have_a_limit(monkeypatch: pytest.MonkeyPatch)
     await asyncio.sleep(0)
     other = Caller(b"b" * 30, b"c" * 30)
     other.is_whole = True
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await bodies.serve(_answer, SCOPE, other.receive, other.send)
     start, body = other.received
     assert (start["status"], (b"retry-after", b"1") in start["headers"]) == (429, True)

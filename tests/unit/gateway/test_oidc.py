@@ -188,7 +188,7 @@ async def test_an_id_token_that_the_apis_do_not_take_begins_no_session(site: Sit
     """The apis decide: where their file of issuers names another audience, the person is told."""
     entry = site.issuer.of_tokens.entry("keys.json")
     write_issuers(site.folder / "issuers.yaml", entry)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while (page := await _come_back(site, browser)).status == 200:
             browser.cookies = {}
     assert (page.status, "its audience (aud) is none of dalsegno" in page.text) == (403, True)
