@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.issuing import KeyServer, TestIssuer, jwks, key_server, rule, set_clock, signing_key, write_issuers
+from tests.ports import free_address
 
 from dalsegno.access.grants import Role
 from dalsegno.access.issuers import LEEWAY_S, BadIssuers
@@ -21,7 +22,7 @@ from dalsegno.workflow.refusals import Refusal, Unauthenticated, Unavailable
 
 SSO = TestIssuer()
 ONE, TWO, THREE = (signing_key(each) for each in ("one", "two", "three"))
-WAITS_S = 20.0
+WAITS_S = 40.0
 
 
 @pytest.fixture(autouse=True)
@@ -215,8 +216,7 @@ async def test_keys_that_were_never_there_are_waited_for(tmp_path: Path, monkeyp
 
 async def test_nobody_at_the_address(tmp_path: Path) -> None:
     """An address where nobody listens is told with the reason of the system."""
-    async with key_server(ONE) as server:
-        url = server.url
+    url = f"http://{free_address()}/keys"
     directory = _directory(tmp_path, url)
     assert "cannot be read at present" in await _told(directory, SSO.token())
     assert url in directory.told
