@@ -134,7 +134,7 @@ def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Ty
 
     def messages() -> Iterator[Any]:
         yield page
-        gone.wait(10)
+        gone.wait(60)
 
     api.answer("WatchExecution", messages())
     interrupt_when(lambda: api.requests and COMMAND.exit_hint)

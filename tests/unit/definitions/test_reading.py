@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.engines import until
 from tests.unit.definitions.long_texts import mistral, orquesta
+from tests.unit.expressions.pool.family import children, templates
 
 from dalsegno import examples
 from dalsegno.definitions import reading
@@ -111,11 +115,18 @@ async def test_what_takes_too_much_is_refused(pool: Pool, monkeypatch: pytest.Mo
 
 
 async def test_a_caller_that_has_gone_takes_nothing(pool: Pool) -> None:
-    """The process ends with it."""
+    """The process ends with it. It is stopped here, so that it would keep the pool's one place for a minute."""
+
+    def processes() -> set[int]:
+        return {pid for template in templates() for pid in children(template)}
+
+    before = processes()
     reading = asyncio.create_task(read_one(pool, Text(mistral(1_000_000))))
-    await asyncio.sleep(0.3)
+    await until(lambda: processes() - before)
+    (pid,) = processes() - before
+    os.kill(pid, signal.SIGSTOP)
     reading.cancel()
-    async with asyncio.timeout(5):  # the pool has one place
+    async with asyncio.timeout(45):
         assert (await read_one(pool, Text(mistral(20_000)))).problems == ()
 
 
