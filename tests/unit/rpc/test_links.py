@@ -122,7 +122,7 @@ async def nothing() -> None:
 async def told_to_command(address: str, tls: ClientTls | None) -> str:
     """What a command line says of a server; empty: it is served."""
     try:
-        return "" if await is_serving(address, 10, tls) else "not ready"
+        return "" if await is_serving(address, 40, tls) else "not ready"
     except CommandError as error:
         return str(error)
 
