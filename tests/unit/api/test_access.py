@@ -30,8 +30,8 @@ from dalsegno.v1 import executor_service_pb2 as executor
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 WAITS_S = 40.0
-SOON_S = 15.0
-"""Open calls end within 5 s, to which a machine that is busy with other tests adds some."""
+SOON_S = 5.0
+"""Within this time open calls end whose caller counts no more."""
 ONE = """
 version: '2.0'
 one:
