@@ -32,8 +32,10 @@ SERVICES = ("engine", "executor", "api")
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without variables that name other servers and folders; servers of tests are reached."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("DALSEGNO_")} | REACHABLE
+    """Return the environment without variables that name other servers and folders, or change when output is seen;
+    servers of tests are reached."""
+    hidden = ("DALSEGNO_", "PYTHONUNBUFFERED")
+    return {name: value for name, value in os.environ.items() if not name.startswith(hidden)} | REACHABLE
 
 
 def type_command(*words: object, within_s: float = 60) -> subprocess.CompletedProcess[str]:

@@ -149,8 +149,10 @@ def endpoints() -> Iterator[str]:
     command = [*DALSEGNO, "examples", "endpoints", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(tied(*command), stdout=subprocess.PIPE, text=True, env=clean_environment()) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().split()[2].rstrip(";")
-        process.terminate()
+        try:
+            yield process.stdout.readline().split()[2].rstrip(";")
+        finally:
+            process.terminate()
 
 
 RUNS: list[tuple[str, list[str], int, Any]] = [

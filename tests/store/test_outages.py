@@ -191,7 +191,7 @@ async def test_a_watcher_is_told_and_goes_on(server: Server) -> None:
     request = watch.request(execution_id=UNKNOWN)
     async with serve_reads(server.url) as channel:
         first = await watch.ask(channel, request)
-        waiting = asyncio.create_task(failure_of(wait.ask(channel, wait.request(execution_id=UNKNOWN))))
+        waiting = asyncio.create_task(failure_of(wait.ask(channel, wait.request(execution_id=UNKNOWN), 3.0)))
         await asyncio.sleep(0.3)
         with _stopped(server):
             request.resume_token = first.resume_token

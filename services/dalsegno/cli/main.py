@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from functools import cache
 from typing import Annotated
@@ -100,6 +101,8 @@ app.add_typer(tokens.app, name="token")
 
 def main() -> None:
     """Run the typed command. An error of the user is printed as a message, never as a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # also in a pipe, a line is seen when it is printed
     PRINTING.reset()
     COMMAND.reset()
     program = _make_program()
