@@ -130,12 +130,15 @@ class Service:
         await self.start()
 
     def stop(self) -> None:
-        """Make sure that it is gone."""
-        if self.is_running:
-            try:
-                self.terminate()
-            except subprocess.TimeoutExpired:
-                self.kill()
+        """Make sure that it is gone; it may end by itself meanwhile."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(STOP_S)
 
     def new_log(self) -> str:
         """The last lines that it wrote since this was asked before."""
