@@ -258,9 +258,16 @@ def _slice(step: Step, event: SliceDue) -> None:
 
 
 def _poison(step: Step, event: Poisoned) -> None:
-    """End the execution with the reason and evaluate nothing: an expression may be the cause."""
-    if step.execution.is_completed:
-        step.verdict = Verdict.SUPERSEDED
+    """End the execution with the reason and evaluate nothing: an expression may be the cause.
+
+    When it has ended before, its state stays, and what still runs of it ends: it may be what the event was a report of.
+    """
+    execution = step.execution
+    if execution.is_completed:
+        if execution.is_at_rest:
+            step.verdict = Verdict.SUPERSEDED
+        else:
+            lifecycle.terminate(step, execution.state, event.reason)
         return
     step.note(event.reason, None)
     output = None if step.workflow.rules.failures.notes_errors else {"result": event.reason}

@@ -332,6 +332,29 @@ def test_a_poisoned_execution_ends_with_the_reason() -> None:
     here.check_journals()
 
 
+def test_what_still_runs_of_an_execution_that_has_ended_ends_with_its_poisoned_report() -> None:
+    """The report is refused, so nobody would report on it again. The state of the execution stays."""
+    text = """
+version: '2.0'
+wf: {tasks: {ends_it: {action: std.noop, on-complete: [fail]}, goes_on: {action: std.noop}}}
+"""
+    here = World(player=lambda execution, attempt: HOLD if attempt.key[0] == 2 else Played())
+    here.define(text)
+    execution = here.start("wf")
+    here.run()
+    assert (execution.state, states(execution), execution.active_count) == (
+        "ERROR",
+        {"ends_it": "SUCCESS", "goes_on": "RUNNING"},
+        1,
+    )
+    info = execution.info
+    here.tell(execution.id, Poisoned(at_s=here.now_s, reason="cannot be stored"))
+    assert (execution.state, execution.info, execution.is_at_rest) == ("ERROR", info, True)
+    assert states(execution) == {"ends_it": "SUCCESS", "goes_on": "CANCELLED"}
+    assert "cannot be stored" in task(execution, "goes_on").info
+    here.check_journals()
+
+
 POISONED = {
     "mistral": """
 version: '2.0'
