@@ -260,7 +260,8 @@ def _slice(step: Step, event: SliceDue) -> None:
 def _poison(step: Step, event: Poisoned) -> None:
     """End the execution with the reason and evaluate nothing: an expression may be the cause.
 
-    When it has ended before, its state stays, and what still runs of it ends: it may be what the event was a report of.
+    An execution that has ended keeps its state, and its actions that still run are cancelled: the event may be the
+    report of one of them, and a report that is refused is not sent again.
     """
     execution = step.execution
     if execution.is_completed:

@@ -99,8 +99,7 @@ def _encode_otherwise(data: object, *, limited: bool) -> str:
 def _is_plain(data: object) -> bool:
     """Return whether all of it is of the types that decoding gives.
 
-    It looks at all members of one depth at once: where there are many small objects, that
-    takes a third of the time.
+    It looks at all members of one depth at once: where there are many small objects, that takes a third of the time.
     """
     members = [data]
     while members:

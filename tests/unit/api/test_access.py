@@ -19,7 +19,6 @@ from tests.unit.api.conftest import stubs
 from tests.unit.api.guarded import Guarded, add_token, guarded_system, refusal
 
 from dalsegno.access.bearer import hash_of, id_of, new_token
-from dalsegno.rpc import jwt_directory, token_directory
 from dalsegno.rpc.failure import read_failure
 from dalsegno.v1 import access_service_pb2 as access
 from dalsegno.v1 import action_service_pb2 as actions
@@ -260,11 +259,6 @@ async def ends(stream: Any) -> tuple[grpc.StatusCode, str]:
     """Return how a stream ends."""
     async with asyncio.timeout(WAITS_S):
         return await stream.code(), await stream.details()
-
-
-def test_tokens_are_looked_at_each_second() -> None:
-    """So the calls of a token that counts no more end within 5 s, also when some looks are late."""
-    assert (token_directory.REFRESH_S, jwt_directory.LOOK_S) == (1.0, 1.0)
 
 
 async def test_revocation_ends_open_streams_and_waits(system: Guarded) -> None:

@@ -224,7 +224,7 @@ async def test_heartbeats_come_as_often_as_the_engine_asks(engine: Engine, make_
     make_executor()
     line = await engine.line()
 
-    async with asyncio.timeout(10):  # by itself an executor takes longer for three of them
+    async with asyncio.timeout(10):  # an executor that is not asked for them sends fewer in this time
         for _ in range(5):
             await line.next("heartbeat")
 

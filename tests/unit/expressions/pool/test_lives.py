@@ -191,9 +191,8 @@ def test_nothing_is_lost_in_a_storm(pool: Pool) -> None:
             done_before = count_told()
             if ended.wait(0.1):
                 return
-            while (
-                count_told() == done_before
-            ):  # no job would end where processes start more slowly than they are killed
+            # Where processes start more slowly than they are killed, no job would end.
+            while count_told() == done_before:
                 if ended.wait(0.01):
                     return
             for template in before:

@@ -333,7 +333,7 @@ def test_a_poisoned_execution_ends_with_the_reason() -> None:
 
 
 def test_what_still_runs_of_an_execution_that_has_ended_ends_with_its_poisoned_report() -> None:
-    """The report is refused, so nobody would report on it again. The state of the execution stays."""
+    """Its report is refused and not sent again, so the action is cancelled. The execution keeps its state."""
     text = """
 version: '2.0'
 wf: {tasks: {ends_it: {action: std.noop, on-complete: [fail]}, goes_on: {action: std.noop}}}
