@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from dalsegno.store.records import JournalChange
 from dalsegno.store.row_batch import decode_entries
@@ -14,6 +15,19 @@ from dalsegno.workflow.value import byte_length
 
 CHANGE_BYTES = 300
 """Estimated bytes of a change in a message, without its values."""
+
+
+class JournalRow(NamedTuple):
+    """A row of the journal as it is stored, and the changes of it that are asked for."""
+
+    written: str
+    texts: Mapping[str, str]
+    """By digest: the large values that the row refers to."""
+    changes: list[JournalChange]
+
+    def size(self) -> int:
+        """Return the size of the row's changes in messages, in bytes."""
+        return bytes_in_messages(self.written, self.texts)
 
 
 def number_changes(first: int, entries: str, changes: Sequence[AnyChange | Consolidated]) -> Iterator[JournalChange]:
@@ -32,24 +46,24 @@ def bytes_in_messages(written: str, texts: Mapping[str, str]) -> int:
     return byte_length(written) + sum(sizes.get(digest, 0) for digest in digests(written))
 
 
-def changes_of(rows: Iterable[tuple[int, list[JournalChange]]], until: int | None) -> list[AnyChange | Consolidated]:
-    """Return the changes of these rows, each with the size of its values, up to the one with the number `until`."""
+def changes_of(rows: Iterable[JournalRow], until: int | None) -> list[AnyChange | Consolidated]:
+    """Return the changes of these rows, up to the one with the number `until`."""
     found: list[AnyChange | Consolidated] = []
-    for _, changes in rows:
+    for row in rows:
+        changes = row.changes
         if until is not None and changes[-1].sequence >= until:
             return [*found, *(each.change for each in changes if each.sequence <= until)]
         found += (each.change for each in changes)
     return found
 
 
-def first_changes(rows: Iterable[tuple[int, list[JournalChange]]], limit: int, bytes_max: int) -> list[JournalChange]:
-    """Return the changes of these rows, each with the size of its values, until there are enough. Return at least
-    one."""
+def first_changes(rows: Iterable[JournalRow], limit: int, bytes_max: int) -> list[JournalChange]:
+    """Return the changes of these rows until there are enough. Return at least one."""
     found: list[JournalChange] = []
     total = 0
-    for size, changes in rows:
-        wanted = changes[: limit - len(found)]
-        size += sum(map(_frame_bytes, wanted))
+    for row in rows:
+        wanted = row.changes[: limit - len(found)]
+        size = row.size() + sum(map(_frame_bytes, wanted))
         if total + size > bytes_max:
             return [*found, *_first(wanted, bytes_max - total, least=not found)]
         total += size

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from dalsegno.store.filters import EVERYTHING, Filter
 from dalsegno.store.hidden import SHOWN_EXECUTIONS, first_sequence, shown_entries, shown_tasks
-from dalsegno.store.journals import bytes_in_messages, changes_of, first_changes, number_changes
+from dalsegno.store.journals import JournalRow, changes_of, first_changes, number_changes
 from dalsegno.store.listing import Listing, Order, columns, conditions, one_row, read_record
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.places import ByPlace
@@ -474,16 +474,15 @@ class SqlQueries(TokenReads):
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
         return first_changes(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
 
-    def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
-        """Yield the rows of a journal one by one: the size of their values in messages, and the changes after this
-        number."""
+    def _journal_rows(self, execution_id: str, after: int) -> Iterator[JournalRow]:
+        """Yield the rows of a journal one by one, each with its changes after this number."""
         last = after
         while True:
             rows = _JOURNAL.rows(self._connection, {"id": execution_id, "after": last})
             for first, entries, written, last in rows:  # noqa: B007 -- the last one says where the next query begins
                 texts = fetch_texts(self._connection, execution_id, referenced_digests([written]))
                 changes = number_changes(first, entries, decode_changes(written, texts))
-                yield bytes_in_messages(written, texts), [each for each in changes if each.sequence > after]
+                yield JournalRow(written, texts, [each for each in changes if each.sequence > after])
             if len(rows) < _JOURNAL_ROWS:
                 return
 

@@ -12,7 +12,7 @@ from immutables import Map
 
 from dalsegno.store.discards import Gone
 from dalsegno.store.filters import EVERYTHING, Filter, Term
-from dalsegno.store.journals import bytes_in_messages, changes_of, first_changes, number_changes
+from dalsegno.store.journals import JournalRow, changes_of, first_changes, number_changes
 from dalsegno.store.pages import PAGE_BYTES_MAX, Key, page_size, read_token, write_token
 from dalsegno.store.records import (
     AttemptRow,
@@ -394,7 +394,7 @@ class Snapshot:
     def journal(self, execution_id: str, after: int = 0, limit: int = 1000) -> list[JournalChange]:
         return first_changes(self._journal_rows(execution_id, after), limit, PAGE_BYTES_MAX)
 
-    def _journal_rows(self, execution_id: str, after: int) -> Iterator[tuple[int, list[JournalChange]]]:
+    def _journal_rows(self, execution_id: str, after: int) -> Iterator[JournalRow]:
         texts = self._tables().texts.get(execution_id, Map())
         row = self._tables().executions.get(execution_id)
         begins = 0 if row is None else row.first_sequence
@@ -402,7 +402,7 @@ class Snapshot:
             if last > after and last >= begins:
                 wanted = Texts({digest: texts[digest] for digest in referenced_digests([written]) if digest in texts})
                 changes = number_changes(first, entries, decode_changes(written, wanted))
-                yield bytes_in_messages(written, wanted), [each for each in changes if each.sequence > after]
+                yield JournalRow(written, wanted, [each for each in changes if each.sequence > after])
 
     def definitions(
         self,

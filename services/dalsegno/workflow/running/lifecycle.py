@@ -21,6 +21,9 @@ from dalsegno.workflow.scope import EvaluationError, Template
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, ExecutionState, TaskState
 from dalsegno.workflow.value import UnfitValue, Value, limit, made, member_bytes
 
+# Nearly every step needs this, and a union of types is made anew each time.
+_OF_TASKS = (TaskAdded, TaskMoved)
+
 
 def check_start(step: Step) -> Value | None:
     """Check the start and return the value of `vars`, if any. Nothing has been created yet.
@@ -197,7 +200,7 @@ NOT_BEGUN = "not begun: the execution ended first; it goes on if that is run aga
 def tell_not_begun(step: Step) -> None:
     """Record the reason on each task that waits in vain because its execution has ended."""
     execution = step.execution
-    numbers = {change.task for change in step.changes if isinstance(change, TaskAdded | TaskMoved)}
+    numbers = {change.task for change in step.changes if isinstance(change, _OF_TASKS)}
     if any(isinstance(change, ExecutionMoved) for change in step.changes):
         numbers.update(execution.idle, execution.waiting)
     for number in sorted(numbers):
