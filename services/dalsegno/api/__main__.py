@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import time
@@ -15,7 +14,7 @@ from dalsegno.rpc import logs
 from dalsegno.rpc.memory import share_one_arena
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.options import warning_of
-from dalsegno.rpc.process import collect_garbage_rarely, stop_event
+from dalsegno.rpc.process import collect_garbage_rarely, run, stop_event
 from dalsegno.rpc.server import CannotListen
 from dalsegno.store.opening import open_store
 from dalsegno.store.store import Store, StoreDamaged, StoreNewer, StoreOutdated, StoreUnreachable
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     try:
-        asyncio.run(_serve(settings, store))
+        run(_serve(settings, store))
     except (CannotListen, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -14,7 +14,7 @@ from dalsegno.rpc import logs
 from dalsegno.rpc.memory import share_one_arena
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.options import warning_of
-from dalsegno.rpc.process import collect_garbage_rarely, stop_event
+from dalsegno.rpc.process import collect_garbage_rarely, run, stop_event
 from dalsegno.rpc.server import CannotListen
 from dalsegno.secrets.keys import UnfitKeys
 from dalsegno.store.opening import open_store
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store.hold_engine_lock()
         if not store.upgrade():
             _log.info("the tables of the store are of a later version, which this one can use")
-        return asyncio.run(_serve(settings, store))
+        return run(_serve(settings, store))
     except (StoreLocked, StoreOutdated, StoreUnreachable, CannotListen, UnfitKeys, OSError) as error:
         print(error, file=sys.stderr)
         return 1

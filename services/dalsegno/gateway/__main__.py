@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from dalsegno import core_files
 from dalsegno.gateway.settings import Settings, read_settings
 from dalsegno.rpc import logs
 from dalsegno.rpc.metrics import serve_metrics
-from dalsegno.rpc.process import collect_garbage_rarely, stop_event
+from dalsegno.rpc.process import collect_garbage_rarely, run, stop_event
 from dalsegno.rpc.server import CannotListen
 
 MISSING = "the gateway is not installed: pip install 'dalsegno[gateway]'"
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     core_files.write_none()
     logs.set_up("gateway", settings.log_level)
     try:
-        asyncio.run(_serve(settings))
+        run(_serve(settings))
     except (CannotListen, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -5,6 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import uvloop
+
+Result = TypeVar("Result")
+
+
+def run(main: Coroutine[Any, Any, Result]) -> Result:
+    """Run a service until it returns. The event loop is that of uvloop: calls that come one by one take a fifth less
+    processor time with it than with the loop of Python."""
+    return uvloop.run(main)
 
 
 def stop_event() -> asyncio.Event:
