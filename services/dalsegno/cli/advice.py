@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from enum import Enum, auto
 
 from dalsegno.cli.clean import word
-from dalsegno.cli.connection import DEFAULT_SERVER, caller_options
+from dalsegno.cli.connection import DEFAULT_SERVER, at_server
 from dalsegno.cli.reads import PAUSES, ExecutionStatus
 from dalsegno.cli.times import due
 from dalsegno.cli.waits import questions_of
@@ -83,12 +82,6 @@ def advise(status: ExecutionStatus, server: str = DEFAULT_SERVER) -> list[str]:
             f"run that again: dalsegno rerun {execution.id} --failed{at}",
         ]
     return answers
-
-
-def at_server(server: str) -> str:
-    """Return the options by which a command reaches the server; "" if the command needs none."""
-    known = os.environ.get("DALSEGNO_SERVER") or DEFAULT_SERVER
-    return ("" if server in ("", known) else f" --server {server}") + caller_options()
 
 
 def _answer(action: execution_pb2.ActionExecution, at: str) -> str:

@@ -114,8 +114,13 @@ def follow_hint(connection: Connection, execution_id: str) -> str:
     """Return what happens to an execution after the command, and how to follow it again."""
     if connection.is_private:
         return f"{execution_id} ends here, with the private server that it ran on"
-    server = "" if connection.address == DEFAULT_SERVER else f" --server {connection.address}"
-    return f"{execution_id} continues; follow it with: dalsegno watch {execution_id}{server}{caller_options()}"
+    return f"{execution_id} continues; follow it with: dalsegno watch {execution_id}{at_server(connection.address)}"
+
+
+def at_server(server: str) -> str:
+    """Return the options by which a command reaches the server; "" if the command needs none."""
+    known = os.environ.get("DALSEGNO_SERVER") or DEFAULT_SERVER
+    return ("" if server in ("", known) else f" --server {server}") + caller_options()
 
 
 def typed_token_file() -> str:

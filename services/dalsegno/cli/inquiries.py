@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from dalsegno.cli.advice import at_server
 from dalsegno.cli.clean import one_line
-from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
+from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask, at_server
 from dalsegno.cli.exits import CommandError
 from dalsegno.cli.inputs import Types, encode_json, read_input
 from dalsegno.cli.options import Comment, Filter, Limit, Output, RequestId, Server, call, request_id_or_new

@@ -14,6 +14,7 @@ import grpc
 import pytest
 from tests.virtual_time import run_in_virtual_time
 
+from dalsegno.cli.connection import DEFAULT_SERVER, at_server
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.rpc.channel import REQUEST_ID_KEY
 from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2
@@ -143,6 +144,24 @@ def test_ctrl_c_while_watching_tells_how_to_come_back(api: Any, type_command: Ty
 
     assert ended.exit_code == 130
     assert ended.err == f"then:  {ID} continues; follow it with: dalsegno watch {ID} --server {api.address}\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "address", "told"),
+    [
+        ("", DEFAULT_SERVER, ""),
+        ("", "127.0.0.1:1", " --server 127.0.0.1:1"),
+        ("127.0.0.1:1", "127.0.0.1:1", ""),
+        ("127.0.0.1:1", DEFAULT_SERVER, f" --server {DEFAULT_SERVER}"),
+    ],
+)
+def test_a_command_that_is_named_reaches_the_server(
+    variable: str, address: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The option is there where the command would call another server: that of the variable, or the default one."""
+    monkeypatch.setenv("DALSEGNO_SERVER", variable)
+
+    assert at_server(address) == told
 
 
 def test_ctrl_c_on_a_write_tells_what_is_not_known(api: Any, type_command: Type) -> None:
