@@ -6,7 +6,8 @@ sent: each call that was open keeps its task, and all of them the socket, until 
 
 For each request it cancels the task that waits for a connection to be idle for too long, waits for the end of that task
 and of its inner one, and starts both again: a third of what it does for a small request. Here one task looks at the
-clock.
+clock. And it writes the head of an answer and its body one after the other, each with a call of the system, which costs
+a tenth of a small request. Here what is sent in one turn of the event loop is written together.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ import asyncio
 import math
 import ssl
 from contextlib import suppress
+from typing import Any
 
 import hypercorn.asyncio.run
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData, Updated
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
 
 from dalsegno.rpc.credentials import ServerTls, names_in_peer
 
 REFUSED = "refused"
 """The key in the state of a connection under which stands why no request of it is served."""
+
+TOGETHER_BYTES = 64 * 1024
+"""The most that waits to be written together with what is sent next."""
 
 
 class Settings(Config):
@@ -54,6 +59,11 @@ class Connection(TCPServer):
     _idle_since_s = -math.inf
     """Since when no request is served, by the loop's clock; infinite while one is."""
 
+    def __init__(self, *arguments: Any) -> None:
+        """Hypercorn calls this."""
+        super().__init__(*arguments)
+        self._unwritten = bytearray()
+
     async def run(self) -> None:
         """Serve the connection; one whose certificate has another name than those let in gets only refusals."""
         tls, handshake = getattr(self.config, "tls", None), self.writer.get_extra_info("ssl_object")
@@ -67,8 +77,33 @@ class Connection(TCPServer):
             self._idle_since_s = self.loop.time() if event.idle else math.inf
             if event.idle and self.context.terminated.is_set() and not self._has_ended:
                 await self.idle_task.restart(self._task_group, self._idle_timeout)  # closes it at once
-        elif not isinstance(event, RawData) or event.data:
+        elif not isinstance(event, RawData):
             await super().protocol_send(event)
+        elif event.data:
+            await self._write_soon(event.data)
+
+    async def _write_soon(self, data: bytes) -> None:
+        """Write this with what else is sent until the loop turns, and wait while the client is slow to read."""
+        if not self._unwritten:
+            self.loop.call_soon(self._write)
+        self._unwritten += data
+        if len(self._unwritten) > TOGETHER_BYTES:
+            self._write()
+        async with self.send_lock:
+            try:
+                await self.writer.drain()
+            except (ConnectionError, RuntimeError):
+                await self.protocol.handle(Closed())
+
+    def _write(self) -> None:
+        data, self._unwritten = self._unwritten, bytearray()
+        if data:
+            with suppress(ConnectionError, RuntimeError):  # the client has left: reading ends, too, and tells it
+                self.writer.write(data)
+
+    async def _close(self) -> None:
+        self._write()
+        await super()._close()
 
     async def _idle_timeout(self) -> None:
         """Close the connection when it has been idle for its time, or when the server stops and it is idle."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from hypercorn.asyncio import serve
 from tests.ports import free_address
 
@@ -16,6 +17,8 @@ from dalsegno.gateway.responses import Response
 IDLE_S = 0.3
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LONGEST_S = 30
+PARTS = 200
+PART = b"x" * 500_000
 
 
 class Server:
@@ -26,6 +29,8 @@ class Server:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.stop = asyncio.Event()
+        self.parts = 0
+        """How many parts of a long answer were sent."""
         self._config = connections.Settings(None)
         self._config.bind = [self.address]
         self._config.keep_alive_timeout = idle_s
@@ -35,7 +40,11 @@ class Server:
         await serve(self._answer, self._config, shutdown_trigger=self.stop.wait)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and scope["path"] == "/long":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for self.parts in range(1, PARTS + 1):
+                await send({"type": "http.response.body", "body": PART, "more_body": self.parts < PARTS})
+        elif scope["type"] == "http":
             await self.may_answer.wait()
             await Response(200, b"done").send(send)
 
@@ -126,3 +135,42 @@ async def test_one_task_looks_after_an_idle_connection() -> None:
         loop.set_task_factory(None)
         writer.close()
     assert begun.count("_idle_timeout") <= 1
+
+
+async def test_an_answer_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The head of an answer and its body go to the system in one call, also in that of a connection that then ends."""
+    written: list[bytes] = []
+    write = asyncio.StreamWriter.write
+
+    def note(writer: asyncio.StreamWriter, data: Any) -> None:
+        if data.startswith(b"HTTP/1.1 ") or b"done" in data:
+            written.append(bytes(data))
+        write(writer, data)
+
+    monkeypatch.setattr(asyncio.StreamWriter, "write", note)
+    async with serving() as server:
+        reader, writer = await server.connect()
+        for more in (b"", b"Connection: close\r\n"):
+            writer.write(REQUEST.removesuffix(b"\r\n") + more + b"\r\n")
+            await answer(reader)
+        assert await reader.read() == b""
+        writer.close()
+
+    assert [(data[:12], data[-4:]) for data in written] == [(b"HTTP/1.1 200", b"done")] * 2
+
+
+async def test_an_answer_waits_for_a_client_that_does_not_read() -> None:
+    """What is not written yet is bounded, and other connections are served meanwhile."""
+    async with serving() as server:
+        slow_reader, slow = await server.connect()
+        slow.write(REQUEST.replace(b"/", b"/long", 1))
+        reader, writer = await server.connect()
+        writer.write(REQUEST)
+        await answer(reader)
+        sent = server.parts
+        while await slow_reader.read(2**20):
+            pass
+
+        assert sent < PARTS == server.parts
+        for each in (slow, writer):
+            each.close()
