@@ -15,13 +15,13 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
-from grpc_status import rpc_status
 
 from dalsegno.access.callers import ANYBODY, current
 from dalsegno.api.homes import Homes
 from dalsegno.api.lanes import Lane, Pending
 from dalsegno.rpc.channel import actor_in, call_metadata, has_no_answer, was_never_sent
 from dalsegno.rpc.errors import MADE, PassedOn
+from dalsegno.rpc.failure import status_in
 from dalsegno.rpc.logs import request_id
 from dalsegno.rpc.peers import Peer, Peers
 from dalsegno.v1 import engine_service_pb2 as wire
@@ -92,8 +92,7 @@ class Writes:
                     if not may_repeat and not was_never_sent(error):
                         raise
                     continue
-                status = rpc_status.from_call(error)  # type: ignore[arg-type]
-                if not self._is_for_another(peer, status, may_repeat):
+                if not self._is_for_another(peer, status_in(error), may_repeat):
                     raise
             except PassedOn as error:
                 if not self._is_for_another(peer, error.status, may_repeat):

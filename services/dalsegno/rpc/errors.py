@@ -14,6 +14,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFail
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from dalsegno.rpc.failure import status_in
 from dalsegno.v1 import failure_pb2, operation_pb2
 from dalsegno.workflow import refusals as refusals  # also for services that do not import the core
 from dalsegno.workflow.secrets import mask
@@ -105,7 +106,7 @@ def status_of(error: BaseException, request_id: str = "", details_bytes: int = D
     code = code_of(error)
     number: int = code.value[0]
     if isinstance(error, grpc.aio.AioRpcError):
-        passed_on = rpc_status.from_call(error)  # type: ignore[arg-type]
+        passed_on = status_in(error)
         if passed_on is not None:
             return _fitted(number, passed_on.message, *_unpacked(passed_on), details_bytes=details_bytes)
         reason = _UNEXPLAINED.get(code, "INTERNAL")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
+from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from dalsegno.v1 import failure_pb2
@@ -49,6 +51,15 @@ class Failure:
         return "\n".join(lines)
 
 
+def status_in(error: grpc.aio.AioRpcError) -> Status | None:
+    """Return the status with details that the server of a failed call has sent. None when there is none, or when it is
+    not that of the call: its connection was lost when the status had come, but not the end of the answer."""
+    try:
+        return rpc_status.from_call(error)  # type: ignore[arg-type, no-any-return]
+    except (ValueError, DecodeError):
+        return None
+
+
 def read_failure(error: grpc.aio.AioRpcError) -> Failure:
     """Return the error of a failed call."""
     request_id = ""
@@ -58,7 +69,7 @@ def read_failure(error: grpc.aio.AioRpcError) -> Failure:
     violations: list[ReceivedViolation] = []
     problems: list[failure_pb2.Problem] = []
     info, retry, retry_s = ErrorInfo(), RetryInfo(), None
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    status = status_in(error)
     for detail in status.details if status is not None else ():
         bad, obstacle, found = (
             BadRequest(),

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from dalsegno.definitions.problems import Problem
 from dalsegno.rpc import errors
 from dalsegno.rpc.channel import open_channel
-from dalsegno.rpc.failure import ReceivedViolation, describe, read_failure
+from dalsegno.rpc.failure import ReceivedViolation, describe, read_failure, status_in
 from dalsegno.v1 import engine_service_pb2, engine_service_pb2_grpc, failure_pb2
 from dalsegno.workflow import refusals
 from dalsegno.workflow.refusals import Obstacle, Violation
@@ -110,6 +111,23 @@ async def test_a_server_that_cannot_be_reached_may_be_asked_again(world: World) 
     world.refuse_with(caught.value)
     failure = read_failure(await world.failed_submit())
     assert (failure.code, failure.retry_s) == (CODE.UNAVAILABLE, 1.0)
+
+
+@pytest.mark.parametrize(
+    "details", [Status(code=5, message="gone").SerializeToString(), b"\xff"], ids=["of another", "of none"]
+)
+async def test_details_of_another_status_are_none(world: World, details: bytes) -> None:
+    """A connection can be lost when an answer has come but for its end: then the call is UNAVAILABLE, with the details
+    of the answer, which do not count."""
+    nothing = grpc.aio.Metadata()
+    trailing = grpc.aio.Metadata(("grpc-status-details-bin", details))
+    lost = grpc.aio.AioRpcError(CODE.UNAVAILABLE, nothing, trailing, "Socket closed")
+
+    assert status_in(lost) is None
+    assert read_failure(lost).message == "Socket closed"
+    world.refuse_with(lost)
+    failure = read_failure(await world.failed_submit())
+    assert (failure.code, failure.reason, failure.retry_s) == (CODE.UNAVAILABLE, "UNAVAILABLE", 1.0)
 
 
 async def test_a_deletion_arrives_with_its_time(world: World) -> None:
