@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from dalsegno.store.store import StoreDamaged, StoreUnreachable
+from dalsegno.store.store import StoreConflict, StoreDamaged, StoreUnreachable
 
 _READ_ONLY = "25006"
 """PostgreSQL's error of what it takes for no bad statement: the server is a standby, or was made read-only."""
@@ -38,6 +38,12 @@ def is_outage(error: BaseException) -> bool:
 def is_conflict(error: BaseException) -> bool:
     """Return whether the database has rolled a transaction back because it met another one. Another try succeeds."""
     return (getattr(_cause(error), "sqlstate", None) or "").startswith(_ROLLED_BACK)
+
+
+def is_of_store(error: BaseException) -> bool:
+    """Return whether a statement failed for a reason that is not its own, so that it proves nothing about what it is
+    about."""
+    return isinstance(error, StoreConflict) or is_outage(error) or is_conflict(error)
 
 
 def outage_of(error: BaseException, what: str) -> StoreUnreachable:

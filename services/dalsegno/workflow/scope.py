@@ -21,6 +21,17 @@ class Suspended(BaseException):
     """
 
 
+class Unanswered(BaseException):
+    """A question of an expression has no answer, because the store failed: the step fails with `cause`.
+
+    It is not an Exception, so that no handler takes it for an error of the expression.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 EVENT_STEPS = 200_000
 """The steps of evaluation that one event has, for all its expressions."""
 

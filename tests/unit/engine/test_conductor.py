@@ -92,10 +92,10 @@ class Rig:
         workflows = CompiledWorkflows(compile_row)
         self.copies = ExecutionCache(64 << 20, workflows)
         self.dispatcher = Dispatcher(Callbacks(new_key()), engine)
-        lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
+        self.lookups = Lookups(workflows, builtin_descriptions(), lasting=True)
         clock = Clock(lambda: 1.0)  # time stands still: nothing is written but what the test does
         clock.begin(self.store)
-        parts = self.store, clock, self.copies, lookups, self.dispatcher
+        parts = self.store, clock, self.copies, self.lookups, self.dispatcher
         self.conductor = Conductor(*parts, work_max_s=work_max_s, engine=engine)
         self.stream = ExecutorStream("s", "x", {"std.noop": NOOP}, {}, credit, slots)
         self.dispatcher.add_stream(self.stream)

@@ -16,6 +16,7 @@ from dalsegno.engine.batches.session_rows import SessionRows
 from dalsegno.engine.batches.staged import EVENT_NAMES, Journals, StagedExecution
 from dalsegno.engine.batches.step_note import StepNote
 from dalsegno.store.discards import Left, Removal
+from dalsegno.store.outages import is_of_store
 from dalsegno.store.records import JournalEntry, Progress, Saved
 from dalsegno.store.store import Transaction
 from dalsegno.workflow import machine
@@ -264,7 +265,7 @@ class Batch:
         try:
             return self.open(execution_id).copy.execution
         except Exception as error:
-            self.broken[execution_id] = f"{type(error).__name__}: {error}"
+            self._blame(execution_id, error)
             raise
 
     def step_for_another(self, execution_id: str, event: Event) -> StepResult | None:
@@ -280,8 +281,13 @@ class Batch:
         except Refusal:
             raise
         except Exception as error:
-            self.broken[execution_id] = f"{type(error).__name__}: {error}"
+            self._blame(execution_id, error)
             raise
+
+    def _blame(self, execution_id: str, error: Exception) -> None:
+        """Mark an execution as broken. An error of the store is no fault of it."""
+        if not is_of_store(error):
+            self.broken[execution_id] = f"{type(error).__name__}: {error}"
 
     def create(self, workflow: Workflow, event: StartRequested) -> StagedExecution:
         """Create an execution of a workflow and start it. Raises Refusal, and then creates nothing."""

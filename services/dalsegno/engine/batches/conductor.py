@@ -27,7 +27,7 @@ from dalsegno.engine.batches.care import CALM_S, WHOLE, Part, Separation, check_
 from dalsegno.engine.batches.deferred import DeferredWorks, WorkEvaluator
 from dalsegno.engine.batches.durations import Durations
 from dalsegno.engine.batches.handing_out import HandOut
-from dalsegno.engine.batches.losses import StoreLost, check_answers, keep_results, remaining
+from dalsegno.engine.batches.losses import StoreLost, check_answers, keep_results, raise_causes, remaining
 from dalsegno.engine.batches.outbox import MessageIds
 from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.readiness import Readiness
@@ -409,7 +409,7 @@ class Conductor:
         try:
             if self.clock.is_stale:
                 self.clock.measure(self._store, notes=all(work.is_periodic for work in works))
-            with self._transactions, self._store.write() as transaction:
+            with self._transactions, self._store.write() as transaction, raise_causes():
                 batch = Batch(
                     *(transaction, self._cache, self._lookups, self.clock.now_s(), self._message_ids, self._broken),
                     self._step_note,

@@ -9,6 +9,7 @@ from dalsegno.engine.batches.results import Committed, Result
 from dalsegno.engine.batches.work import Work
 from dalsegno.store.outages import is_outage
 from dalsegno.store.store import Store
+from dalsegno.workflow.scope import Unanswered
 
 
 class StoreLost(Exception):
@@ -24,6 +25,15 @@ def check_answers(store: Store, error: Exception) -> None:
     """Raise StoreLost if a transaction has failed because the store does not answer."""
     if is_outage(error) or not store.is_available():
         raise StoreLost(str(error)) from error
+
+
+@contextmanager
+def raise_causes() -> Iterator[None]:
+    """Raise the error of the store because of which an expression had no answer."""
+    try:
+        yield
+    except Unanswered as unanswered:
+        raise unanswered.cause from None
 
 
 @contextmanager

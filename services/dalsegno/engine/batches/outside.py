@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 
@@ -12,6 +13,7 @@ from dalsegno.engine.batches.cache import CompiledWorkflows
 from dalsegno.secrets.cipher import NO_CIPHERS, Ciphers
 from dalsegno.store.descriptions import digest_of, read_description, write_description
 from dalsegno.store.filters import Filter, Term
+from dalsegno.store.outages import is_of_store
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import AttemptRow, DefinitionKind, DefinitionPlace, DefinitionRow, ExecutionRow, TaskRow
 from dalsegno.store.store import Queries
@@ -20,6 +22,7 @@ from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.identity import AttemptKey, task_id
 from dalsegno.workflow.model import ActionDescription, AdHocAction, Workflow
 from dalsegno.workflow.outside import FoundWorkflow, PausedBelow
+from dalsegno.workflow.scope import Unanswered
 from dalsegno.workflow.secrets import Cipher, recrypt
 from dalsegno.workflow.states import TaskState
 from dalsegno.workflow.value import TASKS_MAX, moment
@@ -168,6 +171,18 @@ class Lookups:
         return None if text is None else read_description(text)
 
 
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Answer a question of an expression. Raise Unanswered when the store fails, which is no error of the
+    expression."""
+    try:
+        yield
+    except Exception as error:
+        if is_of_store(error):
+            raise Unanswered(error) from error
+        raise
+
+
 class TransactionOutside:
     """The machine's `Outside` over one transaction."""
 
@@ -234,6 +249,7 @@ class TransactionOutside:
         rows = self._queries.tasks(execution_id, chosen, TASKS_MAX).rows
         return tuple(dict.fromkeys(row.name for row in rows if not (row.handled or row.superseded_by)))
 
+    @_answering()
     def environment(self, name: str, namespace: str) -> Mapping[str, object]:
         """Return the variables of a stored environment: of the namespace, otherwise of the default one."""
         row = self._queries.environment(namespace, name) or self._queries.environment("", name)
@@ -245,6 +261,7 @@ class TransactionOutside:
         values = msgspec.json.decode(text)
         return values if isinstance(values, dict) else {}
 
+    @_answering()
     def tasks(
         self, execution_id: str | None, namespace: str, recursive: bool, state: str | None, flat: bool
     ) -> list[dict[str, object]]:
@@ -284,6 +301,7 @@ class TransactionOutside:
         first = self._queries.leading_attempts(task.execution_id, [task.number]).get(task.number)
         return first, self._queries.task_result(task.execution_id, task.number).text
 
+    @_answering()
     def executions(self, namespace: str, criteria: dict[str, object]) -> list[dict[str, object]]:
         """Return records of the executions of this namespace that fulfil the criteria: `id`, `root_execution_id`,
         `state`."""
