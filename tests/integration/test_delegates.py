@@ -348,6 +348,7 @@ async def test_a_delegate_is_completed_by_the_stream_of_its_executor(system: Sys
     async with delegating(system) as executor:
         execution_id = await ask(system, "test.ask")
         await waiting(system, execution_id)
+        await until(lambda: executor.acks)  # that of the delegation comes after what readers see of it
         report = done(executor.received[0], result='"done"')
         for verdict in (wire.ACK_VERDICT_ACCEPTED, wire.ACK_VERDICT_DUPLICATE):
             before = len(executor.acks)
