@@ -104,12 +104,13 @@ async def test_from_the_first_change(system: System) -> None:
 
 async def test_resume_after_a_broken_stream(system: System) -> None:
     """A watcher that comes back again and again with its last token gets each change exactly once."""
-    execution_id = await system.begin("steps", {"count": 100})
+    execution_id = await system.begin("steps", {"count": 150})
     request = Watch(execution_id=execution_id)
     parts: list[list[Any]] = []
-    while not parts or len(sequences(parts[-1])) >= 60:  # a shorter one has ended by itself
-        parts.append(await follow(system, request, until_changes=60))
-        request.resume_token = parts[-1][-1].resume_token
+    while not parts or len(sequences(parts[-1])) >= 20:  # a shorter one has ended by itself
+        parts.append(await follow(system, request, until_changes=20))
+        if parts[-1]:  # one that begins at the end has nothing
+            request.resume_token = parts[-1][-1].resume_token
     assert len(parts) > 3
     messages = [message for part in parts for message in part]
     start = messages[0].snapshot.revision
