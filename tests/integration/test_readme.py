@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 from tests.integration.cli_server import clean_environment, wait_for
+from tests.ports import free_address
 from tests.tied import tied
-
-from dalsegno.cli.supervisor import choose_address
 
 ROOT = Path(__file__).parents[2]
 TOUR = (
@@ -121,7 +120,7 @@ def lasting(command: str, folder: Path, environment: dict[str, str], ready: str)
             tied("bash", "-c", f"exec {command}"), cwd=folder, env=environment, stdout=out, stderr=out
         )
         try:
-            wait_for(lambda: ready in told.read_text())
+            wait_for(lambda: ready in told.read_text(), within_s=80)
             yield
         finally:
             process.send_signal(signal.SIGINT)
@@ -130,14 +129,14 @@ def lasting(command: str, folder: Path, environment: dict[str, str], ready: str)
 
 def environment_of(folder: Path) -> dict[str, str]:
     """Addresses that are free, packages that go to the folder, and a name; the pages have the defaults."""
-    address = choose_address("127.0.0.1:0", "--listen")
-    engine = choose_address("127.0.0.1:0", "--engine-listen")
+    address, engine = free_address(), free_address()
     site = folder / "site"
     return {
         **clean_environment(),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "DALSEGNO_LISTEN": address,
         "DALSEGNO_ENGINE_LISTEN": engine,
+        "DALSEGNO_GATEWAY_LISTEN": free_address(),
         "DALSEGNO_SERVER": address,
         "DALSEGNO_ENGINE": engine,
         "DALSEGNO_ACTOR": "ada",
@@ -164,7 +163,7 @@ def differences(typed: Typed, ended: subprocess.CompletedProcess[str]) -> list[s
 def test_the_tour_works_when_it_is_typed_line_by_line(tmp_path: Path) -> None:
     """Definitions, a killed engine, failures and choices, actions in Python, a worker and its test: each command ends
     as its page says, and prints each of its lines but for ids, times and how far something was."""
-    endpoints = choose_address("127.0.0.1:0", "--listen")
+    endpoints = free_address()
     text = read_text().replace("127.0.0.1:8480", endpoints)
     environment = environment_of(tmp_path)
     tour = read_tour(tmp_path, text)
