@@ -113,9 +113,11 @@ async def test_deadline_ends_an_execution(tmp_path: Path) -> None:
         ScriptedExecutor(engine.address, lambda run: None) as executor,
     ):
         await create(client, CHAIN)
+        await until(lambda: executor.welcomes)
         due = Timestamp()
-        due.FromNanoseconds(time.time_ns() + 600_000_000)
+        due.FromNanoseconds(time.time_ns() + 3_000_000_000)
         execution_id = await start(client, "chain", '{"count": 1}', deadline=due)
+        await until(lambda: executor.received)
         row = await client.wait(execution_id)
         assert (row.state, "deadline" in row.info) == ("ERROR", True)
         await until(lambda: executor.cancelled)
