@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.endpoints import REACHABLE
 from tests.ports import free_port
+from tests.processes import START_S
 from tests.template import Forked, Program, start_forked
 
 from dalsegno.rpc.channel import open_channel
@@ -56,9 +58,10 @@ class EngineProcess:
         """Start, on the same port as before, and wait until it is ready."""
         self.launch()
         assert self.process is not None
+        ends_s = time.monotonic() + START_S
         async with open_channel(self.address) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            for _ in range(500):
+            while time.monotonic() < ends_s:
                 try:
                     answer = await stub.Check(health_pb2.HealthCheckRequest(service="dalsegno.v1.EngineService"))
                     if answer.status == health_pb2.HealthCheckResponse.SERVING:
@@ -322,7 +325,7 @@ class ScriptedExecutor:
             await self._write(call, wire.ConnectRequest(heartbeat=wire.Heartbeat()))
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 15.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Return when the condition is true."""
     for _ in range(int(timeout_s / 0.01)):
         if condition():
