@@ -217,7 +217,7 @@ def test_pause_resume_and_cancel(tmp_path: Path) -> None:
     with serve(tmp_path / "data") as server:
         server.store(MANY, tmp_path)
         # Slow enough for commands to be typed while it runs, on a busy machine too.
-        first, second = (start(server, "many", "-i", "delay=0.5") for _ in range(2))
+        first, second = (start(server, "many", "-i", f"delay={delay}") for delay in (0.5, 2))
         wait_for(lambda: count_done(server, first) >= 10)
         server.type("pause", first, "--comment", "lunch")
         paused = server.type("watch", first, "--stop-at-pause")

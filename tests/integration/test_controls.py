@@ -68,7 +68,7 @@ delayed:
 
 limited:
   tasks:
-    slow: {action: std.async_noop, timeout: 1, on-error: [mend]}
+    slow: {action: std.async_noop, timeout: 4, on-error: [mend]}
     mend: {action: std.noop}
 """
 
@@ -426,7 +426,7 @@ async def test_timeout_while_the_engine_is_down(system: System) -> None:
     execution_id = await system.begin("limited")
     await system.until(execution_id, is_delegated)
     system.engine.kill()
-    await asyncio.sleep(1.0)  # the timeout passes
+    await asyncio.sleep(4.0)  # the timeout passes
     await system.engine.start()
     assert state_of(await system.wait(execution_id)) == "SUCCESS"
     found = await states(system, execution_id)

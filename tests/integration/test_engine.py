@@ -107,7 +107,7 @@ safe:
 async def test_lost_executor_fails_what_is_not_safe(tmp_path: Path) -> None:
     """When a lease ends an action that is not safe to run twice fails and names the executor; on-error takes over."""
     async with (
-        running_engine(tmp_path, "--lease-s", "0.5", "--heartbeat-s", "0.1") as engine,
+        running_engine(tmp_path, "--lease-s", "2", "--heartbeat-s", "0.2") as engine,
         client_of(engine) as client,
     ):
         await create(client, UNSAFE)
@@ -131,7 +131,7 @@ async def test_lost_executor_fails_what_is_not_safe(tmp_path: Path) -> None:
 async def test_lost_executor_hands_over_what_is_safe(tmp_path: Path) -> None:
     """When a lease ends an action that is safe to run twice goes to another executor, as the next delivery."""
     async with (
-        running_engine(tmp_path, "--lease-s", "0.5", "--heartbeat-s", "0.1") as engine,
+        running_engine(tmp_path, "--lease-s", "2", "--heartbeat-s", "0.2") as engine,
         client_of(engine) as client,
     ):
         await create(client, UNSAFE)
@@ -149,7 +149,7 @@ async def test_lost_executor_hands_over_what_is_safe(tmp_path: Path) -> None:
 async def test_silent_executor_loses_its_lease(tmp_path: Path) -> None:
     """A stream that stays open without a sign of life does not keep a lease; a late answer is superseded."""
     async with (
-        running_engine(tmp_path, "--lease-s", "0.5", "--heartbeat-s", "0.1") as engine,
+        running_engine(tmp_path, "--lease-s", "2", "--heartbeat-s", "0.2") as engine,
         client_of(engine) as client,
     ):
         await create(client, UNSAFE)
@@ -238,7 +238,7 @@ async def test_goodbye_with_release_gives_back_at_once(tmp_path: Path) -> None:
             async with ScriptedExecutor(engine.address, executor_id="staying") as staying:
                 await until(lambda: staying.welcomes)
                 await leaving.say(goodbye=wire.Goodbye(release=True))
-                await client.wait(execution_id, "SUCCESS", timeout_s=5)
+                await client.wait(execution_id, "SUCCESS")
 
 
 async def test_oversized_and_unfit_results_fail_their_action(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ async def test_its_timeout_holds_for_each_attempt(system: System) -> None:
         return done(order) if order.context.attempt == 2 else None
 
     async with executing(system, answer) as (found, name):
-        ran = await run(system, name, timeout=Duration(nanos=400_000_000), retry=actions.RetryPolicy(count=1))
+        ran = await run(system, name, timeout=Duration(seconds=3), retry=actions.RetryPolicy(count=1))
         ended = (await wait(system, ran.id)).action_execution
         assert (ended.attempt, ended.state) == (2, execution_pb2.ACTION_STATE_SUCCESS)
         assert [each.HasField("deadline") for each in found.received] == [True, True]
