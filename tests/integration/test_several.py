@@ -301,7 +301,7 @@ async def test_no_engine_is_there(several: Several) -> None:
     for engine in several.engines:
         engine.kill()
     await until_true(lambda: _not(says_serving(api.channel)))
-    assert await has_standings(api, AWAY, AWAY)
+    await until_true(lambda: has_standings(api, AWAY, AWAY))
     told = f"not ready: the engine at {first.address}: it cannot be reached; the engine at {second.address}: it cannot"
     await until(lambda: told in api.log.read_text())
     writing = asyncio.create_task(api.begin("short"))
