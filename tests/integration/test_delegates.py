@@ -381,33 +381,33 @@ async def test_a_delegate_outlives_everything(system: System) -> None:
 async def test_a_delegate_that_is_not_heard_fails(system: System) -> None:
     """Heartbeats extend its time, without a change in the journal; without one it is ERROR `heartbeat missed`, which
     the workflow handles (P16); a completion that comes then is refused."""
-    async with delegating(system, alias="heard", heartbeat_timeout=Duration(seconds=1)) as executor:
+    async with delegating(system, alias="heard", heartbeat_timeout=Duration(seconds=3)) as executor:
         execution_id = await ask(system, "test.ask")
         found = await waiting(system, execution_id)
         before = await system.journal(execution_id)
         ways = ({"action_execution_id": found.id}, {"task_token": executor.received[0].task_token}, {"alias": "heard"})
-        for number in range(6):
-            await asyncio.sleep(0.45)
-            await beat(system, **ways[number % 3])
+        for way in ways:
+            await asyncio.sleep(1.2)
+            await beat(system, **way)
         assert await system.journal(execution_id) == before
         assert (await system.attempts(execution_id))[0].state == execution_pb2.ACTION_STATE_RUNNING
         assert str(await ended(system, execution_id)).startswith("heartbeat missed")
         attempt = (await system.attempts(execution_id))[0]
         assert (attempt.state, attempt.error.startswith("heartbeat missed")) == (ERROR, True)
-        taken_s = attempt.ended_at.seconds - attempt.started_at.seconds
-        assert 3 <= taken_s <= 6
+        taken_s = (attempt.ended_at.ToNanoseconds() - attempt.started_at.ToNanoseconds()) / 1e9
+        assert 6.5 <= taken_s <= 20
         assert (await refused(complete(system, alias="heard"))).code is grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_a_paused_delegate_need_not_be_heard(system: System) -> None:
     """While the action is PAUSED no heartbeat is missed; once it runs again it has its whole time."""
-    async with delegating(system, heartbeat_timeout=Duration(seconds=1)):
+    async with delegating(system, heartbeat_timeout=Duration(seconds=3)):
         execution_id = await ask(system, "test.ask")
         found = await waiting(system, execution_id)
         await update(system, execution_pb2.ACTION_STATE_PAUSED, action_execution_id=found.id)
-        await asyncio.sleep(2.2)
+        await asyncio.sleep(3.5)
         await update(system, execution_pb2.ACTION_STATE_RUNNING, action_execution_id=found.id)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.0)
         await beat(system, action_execution_id=found.id)
         await complete(system, action_execution_id=found.id, result="5")
         assert await ended(system, execution_id) == 5
@@ -415,11 +415,11 @@ async def test_a_paused_delegate_need_not_be_heard(system: System) -> None:
 
 async def test_the_time_of_an_outage_does_not_count(system: System) -> None:
     """Nobody can be heard while no engine runs: after its start a delegate has its whole time again, and then fails."""
-    async with delegating(system, heartbeat_timeout=Duration(seconds=3)):
+    async with delegating(system, heartbeat_timeout=Duration(seconds=4)):
         execution_id = await ask(system, "test.ask")
         found = await waiting(system, execution_id)
         system.engine.kill()
-        await asyncio.sleep(3.5)
+        await asyncio.sleep(4.0)
         await system.engine.start()
         await asyncio.sleep(1.0)
         assert (await system.attempts(execution_id))[0].state == execution_pb2.ACTION_STATE_RUNNING
