@@ -125,8 +125,8 @@ async def test_a_bootstrap_is_driven_forward_and_back_while_the_engine_dies(syst
             await asyncio.gather(killing, return_exceptions=True)
         if not system.engine.is_running:
             await system.engine.start()
-        await system.executions.ResumeExecution(
-            messages.ResumeExecutionRequest(execution_id=program.execution_id), timeout=CALL_S
-        )
+        # Made once by its request id, so that the api repeats it when the engine that was just killed gives no answer.
+        resume = messages.ResumeExecutionRequest(execution_id=program.execution_id, request_id=uuid.uuid4().hex)
+        await system.executions.ResumeExecution(resume, timeout=CALL_S)
         assert state_of(await system.wait(program.execution_id)) == "SUCCESS"
     assert log.counts() == expected(ROUTE)
