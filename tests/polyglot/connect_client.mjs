@@ -72,7 +72,7 @@ async function see(kind) {
   seen.aborted = await aborted(executions, id, `aborted-${tag}`);
   const headers = { 'x-request-id': `late-${tag}` };
   seen.late = await refusal((async () => {
-    for await (const _ of executions.watchExecution({ executionId: id }, { headers, timeoutMs: 1500 })) continue;
+    for await (const _ of executions.watchExecution({ executionId: id }, { headers, timeoutMs: 3000 })) continue;
   })());
   for await (const { content } of executions.watchExecution({ executionId: id, fromFirstChange: true })) {
     if (content.case !== 'changes') continue;
