@@ -161,7 +161,7 @@ mistral_waits:
     configure: {action: test.act give=2, revert: test.undo give=2, on-success: [check]}
     check: {action: test.act give=3}
 mistral_waits_and_tries:
-  on-failure: {revert: installed, then: retry, delay: 2}
+  on-failure: {revert: installed, then: retry, delay: 4}
   tasks:
     install: {action: test.act give=1, checkpoint: installed, on-success: [check]}
     check: {action: test.act give=3}
@@ -326,7 +326,7 @@ tasks:
   check: {action: test.act give=3}
 """,
     "waits_and_tries": """
-on-failure: {revert: installed, then: retry, delay: 2}
+on-failure: {revert: installed, then: retry, delay: 4}
 tasks:
   install: {action: test.act give=1, checkpoint: installed, next: [{when: <% succeeded() %>, do: check}]}
   check: {action: test.act give=3}

@@ -115,8 +115,8 @@ async def test_a_caller_that_leaves_ends_the_call_of_the_api(system: System, gat
 
     watches, waits = ended("ExecutionService/WatchExecution"), ended("ExecutionService/WaitExecution")
     await asyncio.gather(
-        watch(gateway, id, version, seconds=1),
-        call(gateway, "ExecutionService/WaitExecution", {"executionId": id}, version, seconds=1),
+        watch(gateway, id, version, seconds=3),
+        call(gateway, "ExecutionService/WaitExecution", {"executionId": id}, version, seconds=3),
     )
     await until(lambda: ended("ExecutionService/WatchExecution") == [count + 1 for count in watches])
     await until(lambda: ended("ExecutionService/WaitExecution") == [count + 1 for count in waits])
