@@ -32,6 +32,9 @@ CLIENTS = 4
 PAUSE_S = 0.1
 """Between two starts of a client: what is started is waited for afterwards."""
 
+LOAD_S = 60.0
+"""What was begun before a fault may take as long as a call does, and is then begun again."""
+
 WORKFLOW = """
 version: '2.0'
 chain:
@@ -86,10 +89,10 @@ class Cluster(System):
 
         starting = [asyncio.create_task(start_on()) for _ in range(CLIENTS)]
         try:
-            await until(lambda: len(begun) > 10, 20.0)
+            await until(lambda: len(begun) > 10, LOAD_S)
             yield begun
             count = len(begun)
-            await until(lambda: len(begun) > count + 10, 20.0)
+            await until(lambda: len(begun) > count + 10, LOAD_S)
         finally:
             stopped.set()
             await asyncio.gather(*starting)
@@ -239,7 +242,7 @@ async def test_a_commit_that_hangs(cluster: Cluster) -> None:
             await until(lambda: told in cluster.api.log.read_text(), 10.0)
         finally:
             cluster.pair.standby.resume()
-        await until(lambda: _all(cluster), 10.0)
+        await until(lambda: _all(cluster), 30.0)
     assert (failure.code, failure.retry_s) == (grpc.StatusCode.UNAVAILABLE, 1.0)
     assert not any("has ended" in engine.log.read_text() for engine in (cluster.engine, cluster.second))
 
@@ -293,7 +296,7 @@ async def test_a_store_that_cannot_be_written(
                 except grpc.aio.AioRpcError as error:
                     code = error.code()
             await asyncio.sleep(1.0)
-        await until(lambda: _all(cluster), 10.0)
+        await until(lambda: _all(cluster), 30.0)
     assert code is grpc.StatusCode.UNAVAILABLE
     assert pids == [service.pid for service in cluster.services]
 
