@@ -28,6 +28,9 @@ CITIES: dict[str, tuple[float, str, int]] = {
 
 _FAILURES_IN_A_ROW = 2
 
+_STOP_S = 1.0
+"""How long requests that are not answered yet may take when it stops: one that never arrives whole has no end."""
+
 
 @asynccontextmanager
 async def serve_endpoints(address: str) -> AsyncIterator[str]:
@@ -43,7 +46,8 @@ async def serve_endpoints(address: str) -> AsyncIterator[str]:
         ]
     )
     # Not the default logger: its lines would damage the tree that the same terminal shows.
-    runner = web.AppRunner(application, access_log=logging.getLogger("dalsegno.endpoints"))
+    log = logging.getLogger("dalsegno.endpoints")
+    runner = web.AppRunner(application, access_log=log, shutdown_timeout=_STOP_S)
     await runner.setup()
     try:
         host, _, port = address.rpartition(":")

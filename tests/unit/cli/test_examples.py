@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from tests.ports import free_address
 
 from dalsegno.cli.endpoints import CITIES, serve_endpoints
 from dalsegno.cli.examples import find_examples, read_example, summary_of
@@ -86,3 +88,20 @@ async def test_the_endpoints_answer_and_the_flaky_one_fails_twice() -> None:
         assert (await get("/stock/Kestrel%20Bay"))[1]["umbrellas"] == 5
         assert (await get("/weather/Nowhere"))[0] == 404
         assert [(await get("/rate"))[0] for _ in range(6)] == [503, 503, 200] * 2
+
+
+async def test_the_endpoints_stop_at_once() -> None:
+    """Also while a request has not arrived whole: Ctrl-C is not to take a minute."""
+    loop = asyncio.get_running_loop()
+    address = free_address()
+    async with serve_endpoints(address):
+        host, _, port = address.rpartition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"POST /reports HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n"
+        )
+        async with aiohttp.ClientSession() as session, session.get(f"http://{address}/cities") as answer:
+            assert answer.status == 200  # so the other one has arrived, too
+        began_s = loop.time()
+    assert loop.time() - began_s < 5
+    writer.close()
