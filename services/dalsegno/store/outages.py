@@ -41,8 +41,8 @@ def is_conflict(error: BaseException) -> bool:
 
 
 def is_of_store(error: BaseException) -> bool:
-    """Return whether a statement failed for a reason that is not its own, so that it proves nothing about what it is
-    about."""
+    """Return whether the error is the store's: an outage, or a transaction that met another one. It says nothing about
+    what was read or written."""
     return isinstance(error, StoreConflict) or is_outage(error) or is_conflict(error)
 
 
