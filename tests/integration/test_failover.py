@@ -242,7 +242,7 @@ async def test_a_commit_that_hangs(cluster: Cluster) -> None:
             await until(lambda: told in cluster.api.log.read_text(), 10.0)
         finally:
             cluster.pair.standby.resume()
-        await until(lambda: _all(cluster), 30.0)
+        await until(lambda: _all(cluster), 10.0)
     assert (failure.code, failure.retry_s) == (grpc.StatusCode.UNAVAILABLE, 1.0)
     assert not any("has ended" in engine.log.read_text() for engine in (cluster.engine, cluster.second))
 
@@ -296,7 +296,7 @@ async def test_a_store_that_cannot_be_written(
                 except grpc.aio.AioRpcError as error:
                     code = error.code()
             await asyncio.sleep(1.0)
-        await until(lambda: _all(cluster), 30.0)
+        await until(lambda: _all(cluster), 10.0)
     assert code is grpc.StatusCode.UNAVAILABLE
     assert pids == [service.pid for service in cluster.services]
 

@@ -153,5 +153,5 @@ async def test_connections_that_clients_close_leave_nothing(system: System, gate
         (await asyncio.open_connection("127.0.0.1", gateway.port))[1].close()
     cut = [watch(gateway, execution_id, version, seconds=0.5) for version in (HTTP_2, "--http1.1") for _ in range(5)]
     await asyncio.gather(*cut)
-    await until(lambda: sockets(gateway) <= before)
+    await until(lambda: sockets(gateway) <= before, 5.0)
     await system.cancel(execution_id)

@@ -139,7 +139,7 @@ async def test_pause_of_a_child_stays_in_it(stage: Stage, language: str) -> None
     await stage.reaches(children["call"], "PAUSED")
     await stage.reaches(children["beside"], "SUCCESS")
     await stage.release(scene, "free")
-    wanted = {"freed": "SUCCESS", "call": "PAUSED"}  # the parent is told of its child's pause by a message
+    wanted = {"freed": "SUCCESS", "call": "PAUSED"}  # a message tells the parent that its child is paused
     async with asyncio.timeout(20):
         while not wanted.items() <= (await stage.states(scene)).items():  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -142,7 +142,7 @@ def check_deadline(seen: Seen, kind: str) -> None:
     assert seen.of(kind)["late"]["code"] == "DeadlineExceeded"
     line = seen.api[f"late-{kind.replace(' ', '-')}"]
     assert line["code"] in ("CANCELLED", "DEADLINE_EXCEEDED")
-    assert 1000 < line["ms"] < 8000
+    assert 1000 < line["ms"] < 5500
 
 
 def check_request_id(seen: Seen, kind: str) -> None:

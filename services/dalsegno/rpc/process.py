@@ -14,8 +14,8 @@ Result = TypeVar("Result")
 
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
-    """Run a service until it returns. The event loop is that of uvloop: calls that come one by one take a fifth less
-    processor time with it than with the loop of Python."""
+    """Run a service until it returns. The event loop is that of uvloop: with it, calls that come one by one take less
+    processor time (6 to 24 % in three measurements of the api)."""
     return uvloop.run(main)
 
 

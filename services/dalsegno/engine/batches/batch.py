@@ -265,7 +265,7 @@ class Batch:
         try:
             return self.open(execution_id).copy.execution
         except Exception as error:
-            self._blame(execution_id, error)
+            self._mark_broken(execution_id, error)
             raise
 
     def step_for_another(self, execution_id: str, event: Event) -> StepResult | None:
@@ -281,11 +281,11 @@ class Batch:
         except Refusal:
             raise
         except Exception as error:
-            self._blame(execution_id, error)
+            self._mark_broken(execution_id, error)
             raise
 
-    def _blame(self, execution_id: str, error: Exception) -> None:
-        """Mark an execution as broken. An error of the store is no fault of it."""
+    def _mark_broken(self, execution_id: str, error: Exception) -> None:
+        """Mark an execution as broken, unless the store has failed: that says nothing about the execution."""
         if not is_of_store(error):
             self.broken[execution_id] = f"{type(error).__name__}: {error}"
 
