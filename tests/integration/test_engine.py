@@ -195,7 +195,7 @@ async def test_new_session_ends_the_old_one(tmp_path: Path) -> None:
             execution_id = await start(client, "safe")
             await until(lambda: old.received)
             async with ScriptedExecutor(engine.address, executor_id="one"):
-                await client.wait(execution_id, "SUCCESS")
+                await client.wait(execution_id, "SUCCESS", timeout_s=5)
                 await until(lambda: old.errors)
                 assert read_failure(old.errors[-1]).reason == "SESSION_SUPERSEDED"
 
