@@ -20,6 +20,7 @@ from tests.ports import free_port
 from tests.processes import START_S
 from tests.template import Forked, Program, start_forked
 
+from dalsegno.rpc.call_end import CallEnd, error_of
 from dalsegno.rpc.channel import open_channel
 from dalsegno.store.opening import open_store
 from dalsegno.store.records import JournalChange
@@ -227,18 +228,20 @@ class ScriptedExecutor:
     async def _run(self) -> None:
         while True:
             async with open_channel(self.address) as channel:
+                call: Any = executor_service_pb2_grpc.ExecutorServiceStub(channel).Connect(wait_for_ready=True)
+                end = CallEnd(call)
                 try:
-                    await self._connect(channel)
+                    await self._serve(call)
                 except grpc.aio.AioRpcError as error:
-                    self.errors.append(error)
-                    if error.code() is grpc.StatusCode.ABORTED:
-                        return
+                    self.errors.append(await end.correct(error))
                 except asyncio.InvalidStateError:
-                    pass
+                    if (ended := await error_of(call)).code() is not grpc.StatusCode.OK:
+                        self.errors.append(ended)
+                if self.errors and self.errors[-1].code() is grpc.StatusCode.ABORTED:
+                    return
             await asyncio.sleep(0.05)
 
-    async def _connect(self, channel: grpc.aio.Channel) -> None:
-        call: Any = executor_service_pb2_grpc.ExecutorServiceStub(channel).Connect(wait_for_ready=True)
+    async def _serve(self, call: Any) -> None:
         self._call = call
         beating: asyncio.Task[None] | None = None
         try:

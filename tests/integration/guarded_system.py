@@ -17,6 +17,7 @@ from tests.tokens import store_token, write_token
 from tests.unit.api.conftest import stubs
 from tests.unit.api.guarded import Caller
 
+from dalsegno.rpc.call_end import CallEnd, error_of
 from dalsegno.rpc.channel import open_channel
 from dalsegno.v1 import (
     environment_service_pb2,
@@ -104,6 +105,7 @@ class Line:
         self.executor_id = executor_id
         self.session_id = session_id or str(uuid.uuid4())
         self.call: Any = caller.executor.Connect()
+        self._end = CallEnd(self.call)
 
     async def greet(self, *actions: str, **more: Any) -> Any:
         """Say Hello. Return the Welcome."""
@@ -111,7 +113,7 @@ class Line:
         hello = wire.Hello(
             executor_id=self.executor_id, session_id=self.session_id, actions=described, slots=5, credit=5, **more
         )
-        await self.call.write(wire.ConnectRequest(hello=hello))
+        await self._say(wire.ConnectRequest(hello=hello))
         return await self.next("welcome")
 
     async def next(self, kind: str) -> Any:
@@ -129,8 +131,17 @@ class Line:
             outcome=wire.TASK_OUTCOME_SUCCEEDED,
             result=result,
         )
-        await self.call.write(wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=[done])))
+        await self._say(wire.ConnectRequest(task_done=wire.TaskDoneBatch(outcomes=[done])))
         return (await self.next("ack")).acks[0]
+
+    async def _say(self, message: wire.ConnectRequest) -> None:
+        """Write a message. Raises the AioRpcError of the server, also if it refuses the stream meanwhile."""
+        try:
+            await self.call.write(message)
+        except grpc.aio.AioRpcError as error:
+            raise await self._end.correct(error) from None
+        except asyncio.InvalidStateError:
+            raise await error_of(self.call) from None
 
     async def refusal(self) -> tuple[grpc.StatusCode, str]:
         """Return how the stream ends."""
