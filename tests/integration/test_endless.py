@@ -3,6 +3,9 @@ decision 24). `scripts/bench --only W12` goes round 100,000 times."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 from tests.benchmarks.endless import measure_span
 from tests.benchmarks.results import Result
@@ -26,18 +29,27 @@ def least(found: list[Result]) -> float:
     return min(each.cpu_us_per_task or 0.0 for each in found)
 
 
+@asynccontextmanager
+async def endless(language: Language) -> AsyncIterator[tuple[Services, Client, str]]:
+    """The services, with an execution without end."""
+    async with running_services() as (services, client):
+        for name, text in language.endless:
+            await client.define(text, name)
+        yield services, client, await client.start("endless", {"rounds": 1_000_000})
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("language", LANGUAGES.values(), ids=list(LANGUAGES))
 async def test_an_execution_without_end_takes_no_more_later(language: Language) -> None:
     """Rows, executions, bytes on disk, memory, and time for each round."""
-    async with running_services() as (services, client):
-        for name, text in language.endless:
-            await client.define(text, name)
-        execution_id = await client.start("endless", {"rounds": 1_000_000})
-        early = await spans(services, client, execution_id, FIRST, FIRST + 5 * SPAN)
-        late = await spans(services, client, execution_id, LAST - 5 * SPAN, LAST)
+    async with endless(language) as running:
+        early = await spans(*running, FIRST, FIRST + 5 * SPAN)
+        late = await spans(*running, LAST - 5 * SPAN, LAST)
         for name in ("executions", "rows", "disk_mb", "rss_mb"):
             assert getattr(late[-1], name) <= max(getattr(each, name) for each in early) * A_TENTH, name
         while least(late) > least(early) * A_TENTH and late[-1].n < MOST:
-            late += await spans(services, client, execution_id, late[-1].n, late[-1].n + SPAN)
-        assert least(late) <= least(early) * A_TENTH
+            late += await spans(*running, late[-1].n, late[-1].n + SPAN)
+    if least(late) > least(early) * A_TENTH:  # perhaps the machine has become slower: a young execution shows it
+        async with endless(language) as running:
+            early = await spans(*running, FIRST, FIRST + 5 * SPAN)
+    assert least(late) <= least(early) * A_TENTH

@@ -38,7 +38,7 @@ from dalsegno.workflow.consolidated import Consolidated
 _KINDS: tuple[type, ...] = (*Change.__subclasses__(), Consolidated)
 CHANGES = frozenset(kind.__name__ for kind in _KINDS)
 """All kinds of changes of the core."""
-FIXED = 250
+FIXED = 1800
 """How many seeds run each time."""
 OF_THE_DAY = 200
 AT_ONCE = 50
