@@ -21,7 +21,9 @@ from dalsegno.rpc.tokens import TASK_TOKEN_KEY
 
 ROUNDS = 10
 CALLS = 200
-"""In each round, of either kind, one after the other: so both have the same machine."""
+"""In each round, of either kind: so both have the same machine."""
+AT_ONCE = (1, 10)
+"""Callers. When one waits for each answer, processes sleep between calls, and each call costs all of them more."""
 FIRST = 200
 """So many are completed before anything is measured."""
 
@@ -55,31 +57,17 @@ class HttpCaller:
 
 
 async def measure_gateway(services: Services, client: Client, language: Language) -> AsyncIterator[Result]:
-    """W14: a call that reads an execution, by gRPC from the api and by JSON from the gateway, one after another; then
-    50 callers that complete delegates by webhook. The same for both languages, so measured for one."""
+    """W14: a call that reads an execution, by gRPC from the api and by JSON from the gateway; then 50 callers that
+    complete delegates by webhook. The same for both languages, so measured for one."""
     if language.suffix:
         return
     address = services.spawn_gateway()
     await client.define(language.asking, language.document_name("asking"))
     await settle(services)
     execution_id = await client.start("asking")
-    caller = HttpCaller(address)
-    body = json.dumps({"executionId": execution_id}).encode()
-
-    async def by_gateway() -> None:
-        await caller.post("/dalsegno.v1.ExecutionService/GetExecution", body)
-
-    async def by_api() -> None:
-        await client.get(execution_id)
-
-    tell(f"W14: {ROUNDS * CALLS:,} calls each")
-    direct, through = Spent(), Spent()
-    for _ in range(ROUNDS):
-        for spent, call in ((direct, by_api), (through, by_gateway)):
-            await _repeated(services, spent, call)
-    await caller.close()
-    yield direct.result("W14 call of the api", ROUNDS * CALLS, ROUNDS * CALLS)
-    yield _with_memory(services, through.result("W14 call by the gateway", ROUNDS * CALLS, ROUNDS * CALLS))
+    for count in AT_ONCE:
+        async for result in _compared(services, client, address, execution_id, count):
+            yield result
     await _complete(address, await _ask(services, client, FIRST))
     asked = await _ask(services, client, COMPLETED)
     tell(f"W14: {CALLERS} callers complete {COMPLETED:,} by webhook")
@@ -88,13 +76,43 @@ async def measure_gateway(services: Services, client: Client, language: Language
     yield _with_memory(services, spent.result("W14 webhooks", COMPLETED, COMPLETED))
 
 
-async def _repeated(services: Services, spent: Spent, call: Callable[[], Awaitable[None]]) -> None:
-    """Add what a round of calls took."""
-    with measured(services) as round_spent:
-        for _ in range(CALLS):
+async def _compared(
+    services: Services, client: Client, address: str, execution_id: str, count: int
+) -> AsyncIterator[Result]:
+    """Measure the same call of the api and by the gateway, by so many callers at once."""
+    callers = [HttpCaller(address) for _ in range(count)]
+    body = json.dumps({"executionId": execution_id}).encode()
+
+    async def by_gateway(place: int) -> None:
+        await callers[place].post("/dalsegno.v1.ExecutionService/GetExecution", body)
+
+    async def by_api(place: int) -> None:
+        await client.get(execution_id)
+
+    calls = ROUNDS * CALLS
+    tell(f"W14: {calls:,} calls each, {count} at once")
+    direct, through = Spent(), Spent()
+    for _ in range(ROUNDS):
+        for spent, call in ((direct, by_api), (through, by_gateway)):
+            await _repeated(services, spent, call, count)
+    for caller in callers:
+        await caller.close()
+    told = f"{count} at once" if count > 1 else "one by one"
+    yield direct.result(f"W14 calls of the api, {told}", calls, calls)
+    yield _with_memory(services, through.result(f"W14 calls by the gateway, {told}", calls, calls))
+
+
+async def _repeated(services: Services, spent: Spent, call: Callable[[int], Awaitable[None]], count: int) -> None:
+    """Add what a round of calls by so many callers took."""
+
+    async def repeat(place: int) -> None:
+        for _ in range(CALLS // count):
             began_s = time.perf_counter()
-            await call()
+            await call(place)
             spent.times_s.append(time.perf_counter() - began_s)
+
+    with measured(services) as round_spent:
+        await asyncio.gather(*map(repeat, range(count)))
     spent.wall_s += round_spent.wall_s
     spent.cpu_s += round_spent.cpu_s
 
