@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import closing
 from dataclasses import replace
 
@@ -19,11 +19,9 @@ from tests.benchmarks.workloads import Spent, measured, tell
 from dalsegno.engine.executors.tokens import Tokens
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY
 
-ROUNDS = 10
-CALLS = 200
-"""In each round, of either kind: so both have the same machine."""
-AT_ONCE = (1, 10)
-"""Callers. When one waits for each answer, processes sleep between calls, and each call costs all of them more."""
+CALLS = 2_000
+"""Of either kind, one by one and in turn. So the api sleeps as long before a call of either kind: a call after a pause
+of 1 ms takes it a tenth more than one that comes at once."""
 FIRST = 200
 """So many are completed before anything is measured."""
 
@@ -65,9 +63,8 @@ async def measure_gateway(services: Services, client: Client, language: Language
     await client.define(language.asking, language.document_name("asking"))
     await settle(services)
     execution_id = await client.start("asking")
-    for count in AT_ONCE:
-        async for result in _compared(services, client, address, execution_id, count):
-            yield result
+    for result in await _compared(services, client, address, execution_id):
+        yield result
     await _complete(address, await _ask(services, client, FIRST))
     asked = await _ask(services, client, COMPLETED)
     tell(f"W14: {CALLERS} callers complete {COMPLETED:,} by webhook")
@@ -76,45 +73,27 @@ async def measure_gateway(services: Services, client: Client, language: Language
     yield _with_memory(services, spent.result("W14 webhooks", COMPLETED, COMPLETED))
 
 
-async def _compared(
-    services: Services, client: Client, address: str, execution_id: str, count: int
-) -> AsyncIterator[Result]:
-    """Measure the same call of the api and by the gateway, by so many callers at once."""
-    callers = [HttpCaller(address) for _ in range(count)]
-    body = json.dumps({"executionId": execution_id}).encode()
-
-    async def by_gateway(place: int) -> None:
-        await callers[place].post("/dalsegno.v1.ExecutionService/GetExecution", body)
-
-    async def by_api(place: int) -> None:
-        await client.get(execution_id)
-
-    calls = ROUNDS * CALLS
-    tell(f"W14: {calls:,} calls each, {count} at once")
+async def _compared(services: Services, client: Client, address: str, execution_id: str) -> list[Result]:
+    """Return what the same call takes of the api and by the gateway. What the api takes for both is shared equally."""
+    caller, body = HttpCaller(address), json.dumps({"executionId": execution_id}).encode()
     direct, through = Spent(), Spent()
-    for _ in range(ROUNDS):
-        for spent, call in ((direct, by_api), (through, by_gateway)):
-            await _repeated(services, spent, call, count)
-    for caller in callers:
-        await caller.close()
-    told = f"{count} at once" if count > 1 else "one by one"
-    yield direct.result(f"W14 calls of the api, {told}", calls, calls)
-    yield _with_memory(services, through.result(f"W14 calls by the gateway, {told}", calls, calls))
-
-
-async def _repeated(services: Services, spent: Spent, call: Callable[[int], Awaitable[None]], count: int) -> None:
-    """Add what a round of calls by so many callers took."""
-
-    async def repeat(place: int) -> None:
-        for _ in range(CALLS // count):
+    tell(f"W14: {CALLS:,} calls each")
+    with measured(services) as spent:
+        for _ in range(CALLS):
             began_s = time.perf_counter()
-            await call(place)
-            spent.times_s.append(time.perf_counter() - began_s)
-
-    with measured(services) as round_spent:
-        await asyncio.gather(*map(repeat, range(count)))
-    spent.wall_s += round_spent.wall_s
-    spent.cpu_s += round_spent.cpu_s
+            await client.get(execution_id)
+            called_s = time.perf_counter()
+            await caller.post("/dalsegno.v1.ExecutionService/GetExecution", body)
+            direct.times_s.append(called_s - began_s)
+            through.times_s.append(time.perf_counter() - called_s)
+    await caller.close()
+    of_gateway_s = spent.shares["gateway"]
+    direct.cpu_s = (spent.cpu_s - of_gateway_s) / 2
+    through.cpu_s = direct.cpu_s + of_gateway_s
+    for each in (direct, through):
+        each.wall_s = sum(each.times_s)
+    by_gateway = _with_memory(services, through.result("W14 call by the gateway", CALLS, CALLS))
+    return [direct.result("W14 call of the api", CALLS, CALLS), by_gateway]
 
 
 def _with_memory(services: Services, result: Result) -> Result:
