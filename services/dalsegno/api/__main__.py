@@ -14,7 +14,7 @@ from dalsegno.rpc import logs
 from dalsegno.rpc.memory import share_one_arena
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.options import warning_of
-from dalsegno.rpc.process import collect_garbage_rarely, run, stop_event
+from dalsegno.rpc.process import collect_garbage_rarely, interrupt_nobody, run, stop_event
 from dalsegno.rpc.server import CannotListen
 from dalsegno.store.opening import open_store
 from dalsegno.store.store import Store, StoreDamaged, StoreNewer, StoreOutdated, StoreUnreachable
@@ -66,6 +66,7 @@ def _open(settings: Settings) -> Store:
 async def _serve(settings: Settings, store: Store) -> None:
     stopped = stop_event()
     collect_garbage_rarely()
+    interrupt_nobody()
     api = Api(settings, store)
     await api.start()
     host = settings.listen.rpartition(":")[0]

