@@ -7,6 +7,7 @@ this the mark has no effect, and each process starts the services again (pytest-
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the process that prints and records results use the ids without groups."""
+    """Let the process that prints and records results use the ids without groups, and SIGINT end what tests start: a
+    shell has programs in the background ignore it, and all that they start inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_PlainIds())
 
