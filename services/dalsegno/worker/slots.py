@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterable
 RESERVED_S = 15.0
 """The time for which the share of a disconnected engine is reserved, in seconds."""
 
-
-WORTH = 50
-"""So much credit is worth a message at any time. An engine without credit stores first that an action is ready, and
-later that it is handed out: twice the work."""
+PORTION = 50
+"""So much credit is sent at once, even if the engine still has more. An engine without credit stores first that an
+action is ready, and later that it is handed out: twice the work."""
 
 
 class Slots:
@@ -61,8 +60,8 @@ class Slots:
     def extend(self, engine: str, at_s: float, *, at_once: bool = False) -> int:
         """Return how much more credit to send the engine now; it counts as sent.
 
-        Unless `at_once`, it is 0 while the engine still has more than twice as much and it is little: a Credit for each
-        action would double the messages.
+        Unless `at_once`, it is 0 while it is less than a PORTION and the engine still has more than twice as much: a
+        Credit for each action would double the messages.
         """
         held = self._granted.get(engine)
         if held is None:
@@ -74,7 +73,7 @@ class Slots:
         if self._ahead is not None:
             ahead = self._ahead(at_s)
             room = min(room, ahead - sum(self._granted.values()), self._share(ahead, at_s) - held)
-        if room <= 0 or (not at_once and room * 2 < held and room < WORTH):
+        if room <= 0 or (not at_once and room * 2 < held and room < PORTION):
             return 0
         self._granted[engine] = held + room
         return room

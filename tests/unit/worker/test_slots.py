@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dalsegno.worker.slots import RESERVED_S, WORTH, Slots
+from dalsegno.worker.slots import PORTION, RESERVED_S, Slots
 
 ENGINES = ("a", "b", "c")
 MOVES = st.lists(
@@ -76,12 +76,12 @@ def test_credit_is_not_given_back_one_by_one() -> None:
     assert sum(given_back) >= 66  # what the engine has left is never less than half of what it might have
 
 
-def test_credit_that_is_worth_a_message_is_given_back() -> None:
-    """An engine with a lot of credit gets it back in portions, long before half of it is used up."""
+def test_a_portion_of_credit_is_given_back_at_once() -> None:
+    """An engine that still has much credit gets a portion back, and less than that not yet."""
     slots = Slots(1000, ("a",), 0)
     slots.connect("a", 0)
-    for _ in range(WORTH):
+    for _ in range(PORTION):
         assert slots.extend("a", 0) == 0
         slots.take("a")
         slots.free("a")
-    assert slots.extend("a", 0) == WORTH
+    assert slots.extend("a", 0) == PORTION
