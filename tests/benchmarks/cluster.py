@@ -24,9 +24,9 @@ from dalsegno.store.statements import Statements
 
 CHECK = Statements("postgresql").hold_engine.replace("%s", "$1")
 """The statement with which each transaction of an engine begins, as the database counts it."""
-SLOTS = 2_000
-"""The slots of the executor: one for each workflow under way. With fewer, each of several engines runs out of its share
-of them, and hands out later what it would hand out at once if it were alone."""
+IN_FLIGHT = 2_000
+"""How many workflows are under way at once. The executor has a slot for each of them: with fewer, each of several
+engines runs out of its share, and hands out later what it would hand out at once if it were alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Cluster(Services):
         for number, address in enumerate(self._engines, 1):
             self._spawn_as(f"engine-{number}", "engine", "--listen", address, "--database", url)
         engines = ",".join(self._engines)
-        self._spawn("executor", "--engine", engines, "--id", "executor-1", "--slots", str(SLOTS))
+        self._spawn("executor", "--engine", engines, "--id", "executor-1", "--slots", str(IN_FLIGHT))
         self._spawn("api", "--listen", self._api, "--engine", engines, "--database", self._url)
 
     def kill(self, name: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks.cluster import Cluster, Database, running_cluster, running_database
+from tests.benchmarks.cluster import IN_FLIGHT, Cluster, Database, running_cluster, running_database
 from tests.benchmarks.services import TICKS, Client
 from tests.benchmarks.texts import LANGUAGES
 from tests.benchmarks.workloads import STARTS_AT_ONCE, W3_TASKS, Spent, measured, tell
@@ -17,9 +17,6 @@ from tests.benchmarks.workloads import STARTS_AT_ONCE, W3_TASKS, Spent, measured
 NOTE = """Medians. us/task: processor time of engines, executor, apis and PostgreSQL together, without the client.
 A batch is a transaction of an engine. rows: those that PostgreSQL has read from tables.
 busy: how many of the machine's processors worked, for whatever: when all do, more engines cannot do more."""
-
-IN_FLIGHT = 2_000
-"""How many workflows are under way at once."""
 
 MARK_EVERY = 50
 """One of so many is looked at, to know how many are under way."""

@@ -20,8 +20,8 @@ from dalsegno.engine.executors.tokens import Tokens
 from dalsegno.rpc.tokens import TASK_TOKEN_KEY
 
 CALLS = 2_000
-"""Of either kind, one by one and in turn. So the api sleeps as long before a call of either kind: a call after a pause
-of 1 ms takes it a tenth more than one that comes at once."""
+"""Of either kind, one by one and in turn. So the api waits as long before a call of either kind: a call after a pause
+of 1 ms takes more of its processor time than one that comes at once (3 and 20 % in two measurements)."""
 FIRST = 200
 """So many are completed before anything is measured."""
 
