@@ -146,8 +146,8 @@ def _waits(step: Step) -> bool:
 
 
 def _is_going_back(step: Step) -> bool:
-    """Return whether a revert is under way: what does not end by itself is taken back."""
-    return step.execution.state is ExecutionState.REVERTING
+    """Return whether a revert is under way, or paused: what does not end by itself is taken back."""
+    return step.execution.revert is not None
 
 
 def _terms(step: Step, attempt: Attempt, event: TaskDone) -> Terms:

@@ -9,7 +9,7 @@ from tests.world import Outside
 
 from dalsegno.workflow.checkpoints import preview
 from dalsegno.workflow.commands import Send
-from dalsegno.workflow.events import ChildMoved, ForcedEnd, GoToRequested, RerunRequested
+from dalsegno.workflow.events import ChildMoved, DeliveryLost, ForcedEnd, GoToRequested, RerunRequested
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.outside import Given
 
@@ -53,6 +53,27 @@ def test_what_a_join_that_had_begun_missed_is_forgotten() -> None:
     stage.end("c")
     stage.end("meet")
     assert (stage.execution.state, stage.task("meet").arrivals.late) == ("PAUSED", {})
+    stage.check()
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+@pytest.mark.parametrize("outcome", ["lost", "delegated", "paused"])
+def test_what_does_not_end_by_itself_before_a_revert_is_taken_back(outcome: str, is_paused: bool) -> None:
+    """Decision 19: also while the revert is paused. Nothing of it is handed out again."""
+    stage = Stage("version: '2.0'\nwf: {tasks: {busy: {action: std.noop, safe-rerun: true}}}")
+    execution = stage.execution
+    stage.go_to("start")
+    if is_paused:
+        stage.pause()
+    assert execution.state == ("PAUSING" if is_paused else "REVERTING")
+    if outcome == "lost":
+        stage.tell(DeliveryLost(at_s=stage.world.now_s, key=(1, 0, 1), delivery=1, executor_id="ex"))
+    else:
+        stage.end("busy", outcome=outcome)
+    if is_paused:
+        stage.resume()
+    (attempt,) = execution.attempts.values()
+    assert (execution.state, execution.info, attempt.state) == ("PAUSED", "reverted to checkpoint 'start'", "CANCELLED")
     stage.check()
 
 
