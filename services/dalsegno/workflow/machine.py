@@ -261,18 +261,22 @@ def _poison(step: Step, event: Poisoned) -> None:
     """End the execution with the reason and evaluate nothing: an expression may be the cause.
 
     An execution that has ended keeps its state, and its actions that still run are cancelled: the event may be the
-    report of one of them, and a report that is refused is not sent again.
+    report of one of them, and a report that is refused is not sent again. Its parent waits for an answer if the event
+    is an order of it.
     """
     execution = step.execution
-    if execution.is_completed:
-        if execution.is_at_rest:
-            step.verdict = Verdict.SUPERSEDED
-        else:
-            lifecycle.terminate(step, execution.state, event.reason)
+    if not execution.is_completed:
+        step.note(event.reason, None)
+        output = None if step.workflow.rules.failures.notes_errors else {"result": event.reason}
+        lifecycle.terminate(step, ExecutionState.ERROR, event.reason, Value(data=output))
         return
-    step.note(event.reason, None)
-    output = None if step.workflow.rules.failures.notes_errors else {"result": event.reason}
-    lifecycle.terminate(step, ExecutionState.ERROR, event.reason, Value(data=output))
+    if not execution.is_at_rest:
+        lifecycle.terminate(step, execution.state, event.reason)
+    elif not event.parent_revision:
+        step.verdict = Verdict.SUPERSEDED
+    if event.parent_revision:
+        info = f"{execution.info}\n{event.reason}" if execution.info else event.reason
+        step.move_execution(execution.state, info, execution.output, paused_at=execution.paused_at)
 
 
 def _control(step: Step, event: PauseRequested | ResumeRequested | CancelRequested) -> None:

@@ -40,7 +40,7 @@ from dalsegno.store.records import NewMessage, ReadyAttempt
 from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.workflow import machine
 from dalsegno.workflow.changes import AttemptMoved, ExecutionCreated, GlobalsPublished
-from dalsegno.workflow.events import DeliveryLost, Event, PauseRequested
+from dalsegno.workflow.events import DeliveryLost, Event, PauseRequested, Poisoned
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import parse_attempt_id
 from dalsegno.workflow.model import Parameter
@@ -340,3 +340,38 @@ def test_a_report_makes_room_at_once() -> None:
     assert rig.dispatcher.has_news
     rig.carry_out()
     assert len(rig.sent) == 2
+
+
+class Order(Work):
+    """Writes an order of the parent as a message."""
+
+    def __init__(self, execution_id: str) -> None:
+        self.refusal = None
+        self.execution_id = execution_id
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        batch.send(self.execution_id, PauseRequested(parent_revision=7))
+
+
+def test_what_is_stepped_in_place_of_an_order_of_the_parent_answers_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent waits for an answer to this order, and takes none that is older."""
+    start = Start(1)
+    rig.carry_out(start, Order(start.execution_id))
+    step, stepped = machine.step, list[Event]()
+
+    def failing(workflow: Any, execution: Any, event: Event, *rest: Any) -> machine.StepResult:
+        stepped.append(event)
+        if isinstance(event, PauseRequested):
+            raise ZeroDivisionError
+        return step(workflow, execution, event, *rest)
+
+    monkeypatch.setattr(machine, "step", failing)
+    rig.deliver()
+    assert isinstance(stepped[-1], Poisoned)
+    assert stepped[-1].parent_revision == 7
+    assert rig.state(start.execution_id) == "ERROR"

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Self
 
+import msgspec
+
 from dalsegno.workflow.events import (
     CancelRequested,
     ChildMoved,
@@ -176,7 +178,7 @@ class DeliverEvent(Work):
             if taken is None or not batch.exists(self.execution_id):
                 self.verdict = Verdict.SUPERSEDED  # another batch has delivered it, or the execution does not exist
                 return
-            event = event or taken
+            event = taken if event is None else _in_place_of(taken, event)
         assert event is not None
         if not batch.exists(self.execution_id):
             raise NotFound("execution", self.execution_id)
@@ -203,6 +205,11 @@ class DeliverEvent(Work):
     def failed(self, error: BaseException) -> None:
         if self._reply is not None:
             self._reply(self, error)
+
+
+def _in_place_of(taken: Event, event: Event) -> Event:
+    """Return the event that is delivered in place of a message: it answers the same order of the parent."""
+    return msgspec.structs.replace(event, parent_revision=taken.parent_revision)
 
 
 class DropUnusedWorkflows(Work):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.workflow.stories.operating import Stage, run
 from tests.world import HOLD, Played, World, play_standard, states, task
 
 from dalsegno.expressions.compile import Expression
 from dalsegno.workflow.changes import Timer
 from dalsegno.workflow.events import (
+    ChildChoice,
+    Event,
+    GoToRequested,
     HandedOut,
     PauseRequested,
     Poisoned,
+    RerunRequested,
     ResumeRequested,
     SliceDue,
     StartRequested,
@@ -353,6 +358,61 @@ wf: {tasks: {ends_it: {action: std.noop, on-complete: [fail]}, goes_on: {action:
     assert states(execution) == {"ends_it": "SUCCESS", "goes_on": "CANCELLED"}
     assert "cannot be stored" in task(execution, "goes_on").info
     here.check_journals()
+
+
+FAMILY = """
+version: '2.0'
+sub: {tasks: {one: {action: std.noop, on-success: two}, two: {action: std.noop}}}
+wf:
+  tasks:
+    call: {workflow: sub, CHECKPOINT on-success: after}
+    after: {action: std.noop}
+"""
+
+
+def _family(monkeypatch: pytest.MonkeyPatch, order: type[Event], error: str, checkpoint: str = "") -> Stage:
+    """Return an execution whose sub-workflow has ended, and cannot carry out any `order` of it."""
+    stage = Stage(FAMILY.replace("CHECKPOINT ", checkpoint))
+    tell = stage.world._tell_quietly
+
+    def poisoned(to: str, event: Event) -> None:
+        if isinstance(event, order):
+            event = Poisoned(at_s=event.at_s, reason="cannot be stored", parent_revision=event.parent_revision)
+        tell(to, event)
+
+    monkeypatch.setattr(stage.world, "_tell_quietly", poisoned)
+    child = stage.child()
+    stage.end("one", on=child)
+    stage.end("two", error=error, on=child)
+    return stage
+
+
+def test_an_ended_child_that_cannot_go_back_for_a_retry_tells_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C26: nothing is tried again, and the failure takes its course."""
+    stage = _family(monkeypatch, GoToRequested, "broken", "checkpoint: {name: flow, retry: 2}, on-error: after, ")
+    child = stage.child()
+    assert (stage.standing(), child.state) == ({"call": "ERROR", "after": "RUNNING"}, "ERROR")
+    assert child.info.endswith("two: broken\ncannot be stored")
+    stage.check()
+
+
+def test_an_ended_child_that_cannot_go_back_with_its_parent_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """C29, decision 17: the revert of the parent has failed, and says why."""
+    stage = _family(monkeypatch, GoToRequested, "")
+    stage.go_to("start")
+    stage.end("after")
+    assert (stage.execution.state, stage.child().state) == ("REVERT_ERROR", "SUCCESS")
+    assert "the sub-workflow could not be reverted: cannot be stored" in stage.execution.info
+    stage.check()
+
+
+def test_an_ended_child_that_cannot_be_rerun_tells_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decision 11: the parent waits for its child no longer."""
+    stage = _family(monkeypatch, RerunRequested, "broken")
+    stage.rerun(run("call", child=ChildChoice.RERUN_FAILED))
+    assert (stage.execution.state, stage.child().state) == ("ERROR", "ERROR")
+    assert stage.execution.info.endswith("cannot be stored")
+    stage.check()
 
 
 POISONED = {
