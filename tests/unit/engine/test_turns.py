@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
+import pytest
 from tests.unit.engine.test_conductor import Rig, Start
 
+from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.results import Committed
 from dalsegno.engine.batches.turns import next_window, take_turns
 from dalsegno.engine.batches.work import DeliverEvent, Work
@@ -13,6 +18,7 @@ from dalsegno.engine.executors.sessions import KeepLeases
 from dalsegno.engine.timers import Poll, Timers
 from dalsegno.v1.action_service_pb2 import RunActionRequest
 from dalsegno.v1.execution_service_pb2 import StartExecutionRequest
+from dalsegno.workflow.events import PauseRequested
 
 
 def test_a_batch_takes_about_as_many_works_as_it_can_do() -> None:
@@ -54,6 +60,39 @@ def test_works_that_are_repeated_each_second_are_never_left() -> None:
     assert poll in result.works
     assert result.left
     assert not {leases, poll} & set(result.left)
+
+
+class Waiting(Work):
+    """A periodic work that waits for the store."""
+
+    def __init__(self, wait: Callable[[], None]) -> None:
+        self.refusal = None
+        self.wait = wait
+
+    @property
+    def is_periodic(self) -> bool:
+        return True
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        self.wait()
+
+
+def test_a_batch_is_as_long_without_what_periodic_works_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll of a distant store leaves the works after it no less time."""
+    rig = Rig(work_max_s=10.0)
+    rig.define()
+    starts = [Start(number) for number in range(3)]
+    rig.carry_out_together(*starts)
+    count_s, waited = time.perf_counter, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: count_s() + waited[0])
+    works = [DeliverEvent(start.execution_id, PauseRequested()) for start in starts]
+    result, *others = rig.carry_out(Waiting(lambda: waited.__setitem__(0, 20.0)), *works)
+    assert isinstance(result, Committed)
+    assert not others
+    assert (len(result.works), list(result.left)) == (4, [])
 
 
 def test_a_look_into_the_store_waits_for_no_deep_queue() -> None:

@@ -71,6 +71,11 @@ class Claims:
                 self.deaths[each] = row.deaths
         return begun
 
+    def stepping_s(self) -> float:
+        """Return the processor time of this thread without what loading took: to load an execution of another engine
+        takes longer than its step, and makes no work slow."""
+        return time.thread_time() - self.loading_s
+
     def load(self, execution_id: str) -> Copy:
         """Return an execution as it is stored: the copy in memory, brought up to date, or a new one.
 

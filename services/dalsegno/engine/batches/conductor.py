@@ -519,13 +519,13 @@ class Conductor:
         rest = Remainder()
         slices: list[Work] = []
         # Without what the store took until now: else a batch on a slow store would do one work, and fall behind.
-        began, used_s = time.perf_counter(), _stepping_s(batch)
+        began, used_s = time.perf_counter(), batch.claims.stepping_s()
         now, read, until = began, began, began + self._work_max_s
         for index, work in enumerate(works):
             before, now = now, time.perf_counter()
             if now - read > SLOW_WORK_S / 5:  # not each time, because reading the processor time is a system call
                 others_s, read = used_s + before - read, now  # the works before the last one took less than that
-                used_s = _stepping_s(batch)
+                used_s = batch.claims.stepping_s()
                 if used_s - others_s > SLOW_WORK_S:
                     until, rest.is_slow = min(until, began + SLOW_MAX_S), True
             if work.refusal is None and work.is_slice(batch):
@@ -534,6 +534,8 @@ class Conductor:
                 rest.left.append(work)
             elif work.refusal is None and not self._carry_out_one(batch, work):
                 rest.deferred.append(work)
+            if work.is_periodic:  # it waited for the store, which is no reason to leave the works after it
+                until += time.perf_counter() - now
         # A slice may take all the time of a batch. Where many wait, other works have theirs all the same.
         if slices and not self._carry_out_one(batch, slices[0]):
             rest.deferred.append(slices[0])
@@ -584,12 +586,6 @@ class Conductor:
                 (ended - decided) * 1e3,
                 counts,
             )
-
-
-def _stepping_s(batch: Batch) -> float:
-    """Return the processor time of this thread without what loading took: to load an execution of another engine takes
-    longer than its step, and makes no work slow."""
-    return time.thread_time() - batch.claims.loading_s
 
 
 def _call(function: Callable[..., None], *arguments: object) -> None:
