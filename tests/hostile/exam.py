@@ -47,6 +47,12 @@ LIBRARY_FAULTS = (
     "OverflowError",
 )
 """What the YAQL library raises for limits of its own, and for values that it has forgotten to freeze."""
+NO_PAIR = (
+    "TypeError: cannot unpack",
+    "ValueError: not enough values to unpack",
+    "ValueError: too many values to unpack",
+)
+"""What it raises when it looks in `items()` of a dict for what is no pair. Ours does not find it in there."""
 UNLIKE = (" at 0x", "random(", "uuid(", "| random")
 """What is different each time with the libraries."""
 VIEWS = ("KeysView(", "ValuesView(", "ItemsView(")
@@ -239,7 +245,8 @@ def _evaluate_plainly(case: Case) -> Outcome:
         return _failed(str(error))
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
-        return Outcome(error=told, kind="unknown" if told.startswith(LIBRARY_FAULTS) else "failure")
+        faults = LIBRARY_FAULTS + NO_PAIR if "items()" in case.text else LIBRARY_FAULTS
+        return Outcome(error=told, kind="unknown" if told.startswith(faults) else "failure")
 
 
 def _failed(told: str) -> Outcome:
