@@ -28,7 +28,7 @@ def left_by_keepers(store: Store, limit: int = 10) -> list[str]:
     """
     found: list[str] = []
     with store.write() as transaction:
-        for keeper in sorted(transaction.keepers()):
+        for keeper in sorted(transaction.keepers().keeping):
             found += [f"message {each} of {keeper}" for each in transaction.due_messages(math.inf, limit, keeper)]
             ready = transaction.queries.executions_with_ready(transaction.queries.execution_ids())
             rows = transaction.queries.executions_of(sorted(ready), full=False)
@@ -43,7 +43,7 @@ def kept_by_ended(store: Store) -> set[str]:
         ended = [each for each, count in transaction.queries.held_counts().items() if count and each not in sessions]
         if not ended:
             return set()
-        keepers = sorted(transaction.keepers())
+        keepers = sorted(transaction.keepers().keeping)
         told = {each.execution_id for keeper in keepers for each in transaction.due_messages(math.inf, 1000, keeper)}
         return {each.execution_id for each in transaction.held_attempts(ended)} - told
 

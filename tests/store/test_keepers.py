@@ -120,9 +120,9 @@ def test_those_who_keep_something_are_found_without_rows_of_their_own(store: Sto
     assert _keepers(store) == {4, 9}
 
 
-def _keepers(store: Store) -> set[int]:
+def _keepers(store: Store) -> frozenset[int]:
     with store.write() as transaction:
-        return transaction.keepers()
+        return transaction.keepers().keeping
 
 
 def test_attempts_with_targets_that_nobody_meets_are_left(store: Store) -> None:
@@ -186,7 +186,7 @@ def test_what_others_keep_costs_an_engine_nothing(engines: Sequence[SqlStore]) -
         assert transaction.ready_attempts(1_000, ECHO, 2) == []
         assert transaction.adopt_messages(2, [0, 3], 9.0, 1_000) == []
         assert transaction.adopt_attempts(2, [0, 3], ECHO, math.inf, 500) == []
-        assert transaction.keepers() == {1}
+        assert transaction.keepers().keeping == {1}
         assert _rows_read(transaction) < 10
         assert len(transaction.adopt_attempts(2, [1], ECHO, math.inf, 10)) == 10
         assert _rows_read(transaction) <= 10 * 5

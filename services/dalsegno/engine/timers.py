@@ -99,9 +99,9 @@ class Scanner(Protocol):
         """Look for READY attempts that this engine keeps."""
         ...
 
-    def adopt(self, batch: Batch, ended: Collection[int], living: Collection[int]) -> bool:
-        """Become the keeper of READY attempts that other engines keep, by their numbers. Return whether there may be
-        more."""
+    def adopt(self, batch: Batch, ended: Collection[int], living: Collection[int], *, is_alone: bool) -> bool:
+        """Become the keeper of READY attempts of other engines that keep something, by their numbers. `is_alone`:
+        whether no other engine is there. Return whether there may be more."""
         ...
 
 
@@ -109,7 +109,7 @@ class Poll(Work):
     """Looks for due messages and READY attempts that no engine has in memory: own ones, and those that other engines
     keep (dalsegno/README.md#executors)."""
 
-    __slots__ = ("_ended", "_found", "_is_full", "_known_to", "_living", "_look_again", "_scanner")
+    __slots__ = ("_ended", "_found", "_is_alone", "_is_full", "_known_to", "_living", "_look_again", "_scanner")
 
     def __init__(self, timers: Timers, scanner: Scanner, look_again: Callable[[], None]) -> None:
         """`look_again` is called on the event loop when other engines have left more than one batch adopts."""
@@ -118,8 +118,10 @@ class Poll(Work):
         self._is_full = False
         self._scanner = scanner
         self._found: list[DueMessage] = []
+        self._is_alone = True
         self._ended: list[int] = []
         self._living: list[int] = []
+        """The other engines that keep something."""
 
     @property
     def is_periodic(self) -> bool:
@@ -129,19 +131,20 @@ class Poll(Work):
         self._found = batch.transaction.due_messages(batch.at_s, POLL_LIMIT, batch.engine)
         self._scanner.scan(batch)
         if batch.engine:
-            living = {row.number for row in batch.transaction.queries.engines().values() if not row.ended}
-            self._ended = sorted(batch.transaction.keepers() - living - {batch.engine})
-            self._living = sorted(living - {batch.engine})
+            keeping, living = batch.transaction.keepers()
+            self._is_alone = living <= {batch.engine}
+            self._ended = sorted(keeping - living - {batch.engine})
+            self._living = sorted(keeping & living - {batch.engine})
         return ()
 
     def carry_out(self, batch: Batch) -> None:
         """Adopt, now that all is claimed: later batches deliver and hand out what was found."""
-        if self._ended or self._living:
-            adopt = partial(batch.transaction.adopt_messages, batch.engine, limit=POLL_LIMIT)
-            left = adopt(self._ended, batch.at_s, notice_lease_s=NOTICE_LEASE_S) if self._ended else []
-            self._found += left
-            self._found += adopt(self._living, batch.at_s - OVERDUE_S) if self._living else ()
-            self._is_full = self._scanner.adopt(batch, self._ended, self._living) or len(left) == POLL_LIMIT
+        adopt = partial(batch.transaction.adopt_messages, batch.engine, limit=POLL_LIMIT)
+        left = adopt(self._ended, batch.at_s, notice_lease_s=NOTICE_LEASE_S) if self._ended else []
+        self._found += left
+        self._found += adopt(self._living, batch.at_s - OVERDUE_S) if self._living else ()
+        adopted = self._scanner.adopt(batch, self._ended, self._living, is_alone=self._is_alone)
+        self._is_full = adopted or len(left) == POLL_LIMIT
 
     def done(self) -> None:
         self._known_to.add_found(self._found)

@@ -36,6 +36,7 @@ from dalsegno.store.records import (
     EnvironmentRow,
     ExecutionRow,
     HeldAttempt,
+    Keepers,
     NewMessage,
     NewProgress,
     ReadyAttempt,
@@ -411,9 +412,10 @@ class MemoryTransaction(MemoryDiscards):
         """Store the row of an engine."""
         self.tables = self.tables._replace(engines=self.tables.engines.set(row.number, row))
 
-    def keepers(self) -> set[int]:
+    def keepers(self) -> Keepers:
         ready = {keeper for _, keeper in self.tables.ready.values()}
-        return ready | {message.keeper for message in self.tables.messages.values()}
+        keeping = frozenset(ready.union(message.keeper for message in self.tables.messages.values()))
+        return Keepers(keeping, frozenset(row.number for row in self.tables.engines.values() if not row.ended))
 
     def prune_engines(self) -> int:
         held = {engine for cells in self.tables.held.values() for _, engine in cells.values()}
@@ -433,9 +435,6 @@ class MemoryTransaction(MemoryDiscards):
             row = self.tables.sessions.get(session_id)
             if row is not None and not row.ended and row.lease_until_s < lease_until_s:
                 self.save_session(replace(row, heard_s=heard_s, lease_until_s=lease_until_s))
-
-    def expired_sessions(self, now_s: float) -> list[SessionRow]:
-        return [row for row in self._snapshot.sessions() if row.lease_until_s <= now_s]
 
     def session(self, session_id: str) -> SessionRow | None:
         return self.tables.sessions.get(session_id)

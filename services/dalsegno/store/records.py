@@ -155,6 +155,15 @@ class Begun(NamedTuple):
     """For each place: the id of the definition that is found there."""
 
 
+class Keepers(NamedTuple):
+    """Engines by number. 0 is that of nobody."""
+
+    keeping: frozenset[int]
+    """Those that keep READY attempts or messages, whether they have rows or not."""
+    living: frozenset[int]
+    """Those that have not ended."""
+
+
 class Standing(NamedTuple):
     """The revision of an execution, and whether clients that wait for its end must read it."""
 

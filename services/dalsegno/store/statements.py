@@ -120,6 +120,7 @@ class Statements:
         )
         skip = "" if self._is_sqlite else " FOR UPDATE SKIP LOCKED"
         self.lock_engine = f"SELECT number FROM engines WHERE number = {mark}{skip}"
+        self.living_engines = "SELECT number FROM engines WHERE NOT ended"
         self.has_engine = f"SELECT number FROM engines WHERE number = {mark}"
         self.end_engine = f"UPDATE engines SET ended = true WHERE number = {mark}"
         # Not while it waits for a synchronous standby: it would report a commit that the standby lacks.

@@ -30,6 +30,7 @@ from dalsegno.store.records import (
     ExecutionRow,
     HeldAttempt,
     JournalChange,
+    Keepers,
     NewMessage,
     NewProgress,
     Page,
@@ -431,9 +432,8 @@ class Transaction(TokenChanges, Protocol):
         them."""
         ...
 
-    def keepers(self) -> set[int]:
-        """Return the numbers of those that keep READY attempts or messages, whether they have rows or not; 0 is that of
-        nobody."""
+    def keepers(self) -> Keepers:
+        """Return which engines keep something, and which have not ended."""
         ...
 
     def prune_engines(self) -> int:
@@ -447,10 +447,6 @@ class Transaction(TokenChanges, Protocol):
     def renew_sessions(self, session_ids: Collection[str], heard_s: float, lease_until_s: float) -> None:
         """Extend the leases of those that have not ended, which were heard now. Never shortens a lease, and leaves
         what another transaction has locked: it waits for nobody."""
-        ...
-
-    def expired_sessions(self, now_s: float) -> list[SessionRow]:
-        """Return the sessions that have not ended and whose lease is over."""
         ...
 
     def session(self, session_id: str) -> SessionRow | None:

@@ -21,6 +21,7 @@ from dalsegno.store.records import (
     DefinitionPlace,
     DueMessage,
     HeldAttempt,
+    Keepers,
     NewMessage,
     NewProgress,
     ReadyAttempt,
@@ -224,9 +225,12 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
         self._cursor.execute(self._statements.abandoned_attempts, (limit,))
         return [HeldAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
 
-    def keepers(self) -> set[int]:
-        self._cursor.execute(self._statements.keepers)
-        return {row[0] for row in self._cursor.fetchall()}
+    def keepers(self) -> Keepers:
+        finding = self._unsent.new_cursor()
+        with self._unsent.together() as cursor:
+            cursor.execute(self._statements.keepers)
+            finding.execute(self._statements.living_engines)
+        return Keepers(*(frozenset(row[0] for row in found.fetchall()) for found in (cursor, finding)))
 
     def prune_engines(self) -> int:
         self._cursor.execute(self._statements.prune_engines)
@@ -253,9 +257,6 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
         statements = self._statements
         row = (lease_until_s, heard_s, statements.list_of(session_ids), lease_until_s)
         self._write(statements.renew_sessions, [row])
-
-    def expired_sessions(self, now_s: float) -> list[SessionRow]:
-        return self._sessions(~SESSIONS.c.ended, SESSIONS.c.lease_until_s <= now_s)
 
     def session(self, session_id: str) -> SessionRow | None:
         return next(iter(self._sessions(SESSIONS.c.session_id == session_id)), None)

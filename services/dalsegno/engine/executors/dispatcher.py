@@ -199,11 +199,11 @@ class Dispatcher:
         else:  # nobody serves the oldest: look behind them
             self._scan_limit = min(self._scan_limit * 4, SCAN_LIMIT_MAX)
 
-    def adopt(self, batch: Batch, ended: Collection[int], living: Collection[int]) -> bool:
+    def adopt(self, batch: Batch, ended: Collection[int], living: Collection[int], *, is_alone: bool) -> bool:
         """Become the keeper of READY attempts of engines that have ended, and of those that have waited for another
-        engine while there is credit for them here. Leave to others what no executor here serves.
+        engine while there is credit for them here. Leave to others what no executor here serves, unless it is alone.
 
-        Return whether there may be more.
+        `ended`, `living`: the other engines that keep something. Return whether there may be more.
         """
         adopt = partial(batch.transaction.adopt_attempts, batch.engine, unmet=self._unmet)
         served = {name for stream in self._streams if stream.is_open for name in stream.actions}
@@ -214,7 +214,7 @@ class Dispatcher:
             for ready in found:
                 self._add_found(ready)
         unserved = {kind.action for kind in self._backlog.kinds()} - served
-        if unserved and living:
+        if unserved and not is_alone:
             left = batch.transaction.adopt_attempts(NOBODY, [batch.engine], unserved, math.inf, ADOPTED_MAX)
             is_full = is_full or len(left) == ADOPTED_MAX
             self._given_up = {(ready.execution_id, ready.key) for ready in left}

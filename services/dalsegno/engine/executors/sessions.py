@@ -385,20 +385,19 @@ class KeepLeases(Work):
         if self._heard:
             batch.sessions.renew(self._heard, batch.at_s, batch.at_s + self._lease_s)
         connected = self._executors.connected()
-        if connected:
-            if self._is_shared:
-                held = transaction.held_attempts(connected)
-                batch.held.update({each: [] for each in connected})
-                for each in held:
-                    batch.held[each.session_id].append((each.execution_id, each.key))
-                self._gone = gone_engines(batch, held, self._engine)
-            alive = transaction.queries.sessions()
-            ids = {row.session_id for row in alive}
-            self._ended = {each: name for each, name in connected.items() if each not in ids}
-            self._newer = {each: row for each, name in self._ended.items() for row in alive if row.executor_id == name}
+        if connected and self._is_shared:
+            held = transaction.held_attempts(connected)
+            batch.held.update({each: [] for each in connected})
+            for each in held:
+                batch.held[each.session_id].append((each.execution_id, each.key))
+            self._gone = gone_engines(batch, held, self._engine)
         may_end = self._may_end()
-        expired = transaction.expired_sessions(batch.at_s) if may_end else []
-        self._lost = [row for row in expired if row.session_id not in self._heard]
+        alive = transaction.queries.sessions() if connected or may_end else []
+        ids = {row.session_id for row in alive}
+        self._ended = {each: name for each, name in connected.items() if each not in ids}
+        self._newer = {each: row for each, name in self._ended.items() for row in alive if row.executor_id == name}
+        over = [row for row in alive if row.lease_until_s <= batch.at_s] if may_end else []
+        self._lost = [row for row in over if row.session_id not in self._heard]
         gone = [*(row.session_id for row in self._lost), *self._ended]
         self._held = transaction.held_attempts(gone) if gone else []
         if self._sweep and may_end:
