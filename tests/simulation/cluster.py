@@ -371,7 +371,7 @@ class Cluster:
             name = attempt_id(row.id, attempt.key)
             if attempt.state == "READY" and attempt.target:
                 self.people.cancel_action(name)
-            elif attempt.delegated and (name, attempt.delivery) in self.record.tokens:
+            elif (attempt.delegated or attempt.state == "PAUSED") and (name, attempt.delivery) in self.record.tokens:
                 self.people.complete((name, attempt.delivery), self.record.tokens[name, attempt.delivery])
 
     def _moves(self, row: ExecutionRow) -> bool:

@@ -24,6 +24,7 @@ from dalsegno.engine.batches import deferred
 from dalsegno.engine.batches.losses import StoreLost
 from dalsegno.engine.batches.results import Committed, Deferred, Failed
 from dalsegno.engine.batches.step_note import Mark
+from dalsegno.engine.batches.work import Work
 from dalsegno.engine.desk import server
 from dalsegno.engine.pulse import Pulse
 from dalsegno.engine.settings import Settings
@@ -267,7 +268,7 @@ class EngineLife:
         self._planned_s: float | None = None
         self._is_batch_planned = False
         self._is_batch_ending = False
-        """Whether its event loop has not heard yet what a batch came to."""
+        """Whether its event loop has not heard yet what a batch with other than periodic works came to."""
         self._waiting: list[Any] = []
         self.loop = SteppedLoop(lambda: timeline.now_s)
         self._given: Any = store
@@ -295,9 +296,10 @@ class EngineLife:
 
     @property
     def works(self) -> bool:
-        """Whether its conductor has works, or some wait for values, or a batch has not ended."""
+        """Whether its conductor has works, or some wait for values, or a batch has not ended; without those that are
+        repeated each second."""
         conductor: Any = self.conductor
-        return bool(conductor.depth or conductor._deferred or self._is_batch_ending)
+        return bool(conductor._deferred) or self._is_batch_ending or not all(map(_is_periodic, conductor._queue))
 
     def start(self) -> None:
         """Start it, as the process would."""
@@ -380,7 +382,7 @@ class EngineLife:
             self.store.happened(WITH_DELIVERIES)
             self.die(WITH_DELIVERIES)
             return
-        self._is_batch_ending = True
+        self._is_batch_ending = not all(map(_is_periodic, works))
         self._timeline.later(self.batch_delay_s(), lambda: self._end_batch(works, results, lost))
 
     def _stands_still(self, happening: Callable[[], None]) -> bool:
@@ -449,6 +451,10 @@ class _NoThread:
 
     def join(self, timeout: float | None = None) -> None:
         pass
+
+
+def _is_periodic(work: Work) -> bool:
+    return work.is_periodic
 
 
 def _is_expected(error: BaseException) -> bool:
