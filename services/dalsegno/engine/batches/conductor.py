@@ -21,6 +21,7 @@ from queue import SimpleQueue
 
 from prometheus_client import Counter
 
+from dalsegno.engine.batches.answering import answer, call_back
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.cache import ExecutionCache
 from dalsegno.engine.batches.care import CALM_S, WHOLE, Part, Separation, check_alone
@@ -145,7 +146,7 @@ class Conductor:
         if self.readiness.stall:
             for work in [*self._begun, *self._queue]:
                 if work.is_request:
-                    _call(work.failed, Unavailable(_REPEAT))
+                    call_back(work.failed, Unavailable(_REPEAT))
 
     def start(self) -> None:
         """Start the thread. Call this on the running event loop."""
@@ -250,13 +251,13 @@ class Conductor:
             self._loop.call_soon_threadsafe(self._deferred.take_up, work)
 
     def _end(self, works: Sequence[Work], results: Sequence[Result], lost: StoreLost | None) -> None:
-        """End a batch: answer its callers, and continue with the works that have arrived."""
+        """End a batch: continue with the works that have arrived, and answer its callers while they are done."""
         self._begun = ()
-        for result in results if lost is None else lost.results:
+        ended = results if lost is None else lost.results
+        for result in ended:
             match result:
-                case Failed(work, error):
+                case Failed(work, _):
                     self._deferred.forget(work)
-                    _call(work.failed, error)
                 case Deferred(work, wait_s):
                     if wait_s:
                         self._deferred.postpone(work, wait_s)
@@ -267,10 +268,16 @@ class Conductor:
         if lost is None:
             self.readiness.note_end(wrote=bool(works))
             self._go_on()
-            return
-        self._keep(remaining(works, lost.results), lost)
+        else:
+            self._lose(remaining(works, lost.results), lost)
+        for result in ended:
+            answer(result)
+
+    def _lose(self, works: Sequence[Work], lost: StoreLost) -> None:
+        """Keep these works until the store is available, or end: another engine has ended this one."""
+        self._keep(works, lost)
         if self._has_ended:
-            _call(self.on_ended)
+            call_back(self.on_ended)
             return
         assert self._loop is not None
         self._loop.call_later(RETRY_AFTER_S, self._go_on)
@@ -285,10 +292,9 @@ class Conductor:
         for execution_id, reason in committed.broken.items():
             self._queue.appendleft(DeliverEvent(execution_id, Poisoned(reason=reason)))
         for act in self.on_commit:
-            _call(act, committed)
+            call_back(act, committed)
         for work in committed.works:
             self._deferred.forget(work)
-            _call(work.done)
 
     def _go_on(self) -> None:
         self._is_busy = False
@@ -300,7 +306,7 @@ class Conductor:
         kept: deque[Work] = deque()
         for work in [*works, *self._queue]:
             if work.is_request or self._stopping:
-                _call(work.failed, Unavailable(_REPEAT))
+                call_back(work.failed, Unavailable(_REPEAT))
             elif not work.is_periodic:
                 kept.append(work)
         self._queue = kept
@@ -586,11 +592,3 @@ class Conductor:
                 (ended - decided) * 1e3,
                 counts,
             )
-
-
-def _call(function: Callable[..., None], *arguments: object) -> None:
-    """Call back. Log what goes wrong there."""
-    try:
-        function(*arguments)
-    except Exception:
-        _log.exception("answering failed")
