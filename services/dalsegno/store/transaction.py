@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -63,12 +63,12 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
             return self._clock()
         if self._statements.now is None:
             return time.time()
-        self._cursor.execute(self._statements.now)
-        return float(self._cursor.fetchone()[0])
+        ((now_s,),) = self._ask(self._statements.now)
+        return float(now_s)
 
     def clock_row(self, *, locks: bool = False) -> ClockRow:
-        self._cursor.execute(self._statements.lock_clock if locks else self._statements.clock)
-        return ClockRow(*self._cursor.fetchone())
+        (row,) = self._ask(self._statements.lock_clock if locks else self._statements.clock)
+        return ClockRow(*row)
 
     def shift_clock(self, shift_s: float) -> None:
         self._cursor.execute(self._statements.shift_clock, (shift_s,))
@@ -77,8 +77,7 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
         self._write(self._statements.note_time, [(at_s, at_s)])
 
     def claim(self, execution_ids: Collection[str]) -> dict[str, Claimed]:
-        self._cursor.execute(self._statements.claim, (self._statements.list_of(execution_ids),))
-        return self._note_claimed(self._cursor)
+        return self._note_claimed(self._ask(self._statements.claim, self._statements.list_of(execution_ids)))
 
     def claim_for(self, engine: int, execution_ids: Collection[str], places: Sequence[DefinitionPlace] = ()) -> Begun:
         statements = self._statements
@@ -92,12 +91,12 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
         row = holding.fetchone()
         return Begun(
             None if row is None else float(row[0] or 0.0),
-            self._note_claimed(claiming) if execution_ids else {},
+            self._note_claimed(claiming.fetchall()) if execution_ids else {},
             [found for _, found in finding.fetchall()] if places else [],
         )
 
-    def _note_claimed(self, cursor: Any) -> dict[str, Claimed]:
-        claimed = {row[0]: Claimed(*row[1:]) for row in cursor.fetchall()}
+    def _note_claimed(self, rows: Iterable[tuple[Any, ...]]) -> dict[str, Claimed]:
+        claimed = {row[0]: Claimed(*row[1:]) for row in rows}
         self._claimed.update((execution_id, row.revision) for execution_id, row in claimed.items())
         return claimed
 
@@ -113,8 +112,7 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
         statements = self._statements
         found: dict[str, list[str]] = {}
         large: set[str] = set()
-        self._cursor.execute(statements.journals_of, (statements.list_of(first_sequences),))
-        for execution_id, last, changes in self._cursor.fetchall():
+        for execution_id, last, changes in self._ask(statements.journals_of, statements.list_of(first_sequences)):
             if digests(changes):
                 large.add(execution_id)
             elif last >= first_sequences[execution_id]:
@@ -169,23 +167,22 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
         self._write(self._statements.insert_message, rows)
 
     def take_messages(self, message_ids: Collection[str]) -> dict[str, AnyEvent]:
-        self._cursor.execute(self._statements.take_messages, (self._statements.list_of(message_ids),))
+        rows = self._ask(self._statements.take_messages, self._statements.list_of(message_ids))
         found = {
             message_id: decode_event(text, Texts(json.loads(texts) if texts else {}))
-            for message_id, text, texts in self._cursor.fetchall()
+            for message_id, text, texts in rows
         }
         return {message_id: found[message_id] for message_id in message_ids if message_id in found}
 
     def due_messages(self, now_s: float, limit: int, keeper: int = 0) -> list[DueMessage]:
-        self._cursor.execute(self._statements.due_messages, (keeper, now_s, limit))
-        return [DueMessage(*row) for row in self._cursor.fetchall()]
+        return [DueMessage(*row) for row in self._ask(self._statements.due_messages, keeper, now_s, limit)]
 
     def adopt_messages(
         self, keeper: int, former: Collection[int], now_s: float, limit: int, notice_lease_s: float = 0.0
     ) -> list[DueMessage]:
         statements, until_s = self._statements, now_s + notice_lease_s
-        self._cursor.execute(statements.adopt_messages, (keeper, statements.list_of(former), until_s, now_s, limit))
-        return sorted((DueMessage(*row) for row in self._cursor.fetchall()), key=lambda each: (each.due_s, each.id))
+        rows = self._ask(statements.adopt_messages, keeper, statements.list_of(former), until_s, now_s, limit)
+        return sorted((DueMessage(*row) for row in rows), key=lambda each: (each.due_s, each.id))
 
     def save_progress(self, progress: Sequence[NewProgress]) -> None:
         rows = [
@@ -199,8 +196,8 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
 
     def ready_attempts(self, limit: int, actions: Collection[str], keeper: int = 0) -> list[ReadyAttempt]:
         statements = self._statements
-        self._cursor.execute(statements.ready_attempts, (keeper, statements.list_of(actions), limit))
-        return [ReadyAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
+        rows = self._ask(statements.ready_attempts, keeper, statements.list_of(actions), limit)
+        return [ReadyAttempt(row[0], row[1:4], *row[4:]) for row in rows]
 
     def adopt_attempts(
         self,
@@ -213,17 +210,18 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
     ) -> list[ReadyAttempt]:
         list_of = self._statements.list_of
         lists = list_of(former), list_of(actions), list_of(unmet)
-        self._cursor.execute(self._statements.adopt_attempts, (*lists, before_s, limit, keeper))
-        found = [ReadyAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
+        rows = self._ask(self._statements.adopt_attempts, *lists, before_s, limit, keeper)
+        found = [ReadyAttempt(row[0], row[1:4], *row[4:]) for row in rows]
         return sorted(found, key=lambda each: (each.execution_id, each.key))
 
     def held_attempts(self, session_ids: Collection[str]) -> list[HeldAttempt]:
-        self._cursor.execute(self._statements.held_attempts, (self._statements.list_of(session_ids),))
-        return [HeldAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
+        rows = self._ask(self._statements.held_attempts, self._statements.list_of(session_ids))
+        return [HeldAttempt(row[0], row[1:4], *row[4:]) for row in rows]
 
     def abandoned_attempts(self, limit: int) -> list[HeldAttempt]:
-        self._cursor.execute(self._statements.abandoned_attempts, (limit,))
-        return [HeldAttempt(row[0], row[1:4], *row[4:]) for row in self._cursor.fetchall()]
+        return [
+            HeldAttempt(row[0], row[1:4], *row[4:]) for row in self._ask(self._statements.abandoned_attempts, limit)
+        ]
 
     def keepers(self) -> Keepers:
         finding = self._unsent.new_cursor()

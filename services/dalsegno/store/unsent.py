@@ -62,40 +62,60 @@ class Unsent:
         """
         if not self._rows and (self._has_begun or commits):
             return
-        rows, self._rows = self._rows, []
         counted: list[tuple[Any, int]] = []
-        try:
-            with self.together() as cursor:
-                for statement, cells, is_counted in rows:
-                    if is_counted:
-                        counted.append((self.new_cursor(), len(cells)))
-                    (counted[-1][0] if is_counted else cursor).executemany(statement, cells)
-                if commits and not counted and not self._is_sqlite:
-                    cursor.execute("COMMIT", prepare=False)
-        except self._connection.dialect.loaded_dbapi.IntegrityError as error:
-            raise StoreConflict(f"another engine wrote this first: {error}") from error
+        with self._sent_together() as cursor:
+            rows, self._rows = self._rows, []
+            for statement, cells, is_counted in rows:
+                if is_counted:
+                    counted.append((self.new_cursor(), len(cells)))
+                (counted[-1][0] if is_counted else cursor).executemany(statement, cells)
+            if commits and not counted and not self._is_sqlite:
+                cursor.execute("COMMIT", prepare=False)
         if any(each.rowcount != count for each, count in counted):
             raise StoreConflict("an execution is not at the revision from which its changes start")
 
     @contextmanager
     def together(self) -> Iterator[Any]:
-        """Give a cursor whose statements are sent without waiting for each: all take one round trip, and the first ones
-        of a transaction begin it. Their results are there at the end. An error of a statement is raised there at the
-        latest, and those after it do nothing."""
-        if self._rows:
+        """Give a cursor whose statements are sent without waiting for each: all take one round trip, with what was
+        added before, unless that is counted. Their results are there at the end. An error of a statement is raised
+        there at the latest, and those after it do nothing."""
+        if any(each.is_counted for each in self._rows):
             self.send()
-        if self._is_sqlite:
-            yield self._cursor
-            return
-        driver: Any = self._connection.connection.driver_connection
+        with self._sent_together() as cursor:
+            rows, self._rows = self._rows, []
+            for statement, cells, _ in rows:
+                self.new_cursor().executemany(statement, cells)
+            yield cursor
+
+    def ask(self, statement: str, given: Cells) -> list[tuple[Any, ...]]:
+        """Carry out one statement after all that was added, in one round trip if that is not counted. Return its rows.
+        Raises what `send` does."""
+        if self._has_begun and not self._rows:
+            self._cursor.execute(statement, given)
+        else:
+            with self.together() as cursor:
+                cursor.execute(statement, given)
+        found: list[tuple[Any, ...]] = self._cursor.fetchall()
+        return found
+
+    @contextmanager
+    def _sent_together(self) -> Iterator[Any]:
+        """Give the cursor of one round trip. The first one of a transaction begins it. Raises StoreConflict."""
+        loaded = self._connection.dialect.loaded_dbapi
         try:
-            with driver.pipeline():
+            if self._is_sqlite:
+                yield self._cursor
+                return
+            with self._connection.connection.driver_connection.pipeline():  # type: ignore[union-attr]
                 if not self._has_begun:  # the driver would wait for a BEGIN of its own
                     self._cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED", prepare=False)
                     self._has_begun = True
                 yield self._cursor
-        except self._connection.dialect.loaded_dbapi.Error as error:
-            raise _first_error(error) from None
+        except loaded.Error as failure:
+            error = failure if self._is_sqlite else _first_error(failure)
+            if isinstance(error, loaded.IntegrityError):
+                raise StoreConflict(f"another engine wrote this first: {error}") from error
+            raise error from None
 
     def new_cursor(self) -> Any:
         """Return another cursor, which keeps results beside those of the first one. It sends nothing by itself."""
@@ -127,6 +147,10 @@ class Sender:
     @property
     def _cursor(self) -> Any:
         return self._unsent.cursor
+
+    def _ask(self, statement: str, *given: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement. It comes after all that was written."""
+        return self._unsent.ask(statement, given)
 
     def _write(self, statement: str, rows: Sequence[Cells]) -> None:
         """Carry out a statement with each of these rows. Nobody waits for it before something else is read."""
