@@ -123,7 +123,7 @@ async def test_it_serves_until_a_signal_or_its_end(
     monkeypatch.setattr(process, "collect_garbage_rarely", lambda: done.append("rarely"))
     monkeypatch.setattr(process, "serve_metrics", serve_metrics)
     monkeypatch.setattr(sys, "setswitchinterval", lambda switch_s: done.append(f"switch {switch_s}"))
-    settings = Settings(listen="127.0.0.1:0", database="memory://", grace_s=0.1, metrics_port=9)
+    settings = Settings(listen="127.0.0.1:0", database="memory://", grace_s=5.0, metrics_port=9)
     with caplog.at_level(logging.INFO):
         assert await process._serve(settings, MemoryStore()) == (1 if ended else 0)
     (engine,) = engines
