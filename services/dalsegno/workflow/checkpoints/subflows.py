@@ -34,8 +34,13 @@ def tries_again(step: Step, task: TaskExecution, attempt: Attempt) -> bool:
 
 
 def child_reverted(step: Step, task: TaskExecution, attempt: Attempt, event: ChildMoved) -> None:
-    """Begin the item anew after the delay of the checkpoint; a child in REVERT_ERROR is left to the handlers."""
-    if task.state not in reporting.SHOWN or not step.execution.is_current(attempt.key) or not step.execution.is_live:
+    """Begin the item anew after the delay of the checkpoint; a child in REVERT_ERROR is left to the handlers. In an
+    execution that has ended, or is being cancelled, the item has failed: it may be run again with others."""
+    execution = step.execution
+    if not execution.is_current(attempt.key) or execution.revert is not None:
+        return
+    if task.state not in reporting.SHOWN or not execution.is_live:
+        step.change(SubflowReverted(key=attempt.key, failed=True, at_s=step.at_s))
         return
     if event.state is not ExecutionState.REVERTED:
         step.change(SubflowReverted(key=attempt.key, failed=True, at_s=step.at_s))
@@ -68,6 +73,8 @@ def _begin_anew(step: Step, task: TaskExecution, attempt: Attempt) -> None:
     if progress.item_count is None and not is_running:
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.WAIT_BEFORE, at_s=step.at_s))
         return
+    if task.state is TaskState.PAUSED:  # all other items that had begun were paused
+        step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
     step.change(
         AttemptsBegun(
             task=task.number,

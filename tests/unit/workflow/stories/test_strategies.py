@@ -302,6 +302,55 @@ def test_a_sub_flow_that_is_ended_while_it_is_reverted_is_not_tried_again() -> N
     stage.check()
 
 
+def _two_items() -> tuple[Stage, Execution, Execution]:
+    """An execution with two sub-flows of one task, and both children: the first one has failed and is reverted, to be
+    tried again."""
+    items = ", with-items: 'i in [1, 2]'"
+    text = (PARENT + HANDLER).format(strategy="description: x", retry=2, handler="z", items=items)
+    stage = Stage(text.replace(", revert: undo", ""), others=(SUB.replace("revert: undo", "revert: std.noop"),))
+    stage.end("a")
+    first, second = stage.world.children(stage.execution)
+    stage.end("one", on=first)
+    stage.end("two", error="broken", on=first)
+    assert (first.state, second.state) == ("REVERTING", "RUNNING")
+    return stage, first, second
+
+
+def _undo(stage: Stage, child: Execution) -> None:
+    """The revert of a child comes to its end."""
+    reverting = next(each for each in child.attempts.values() if each.reverts)
+    stage.world.finish(child, reverting, Played("succeeded"))
+    stage.world.run(until_s=0)
+    assert child.state == "REVERTED"
+
+
+def test_a_sub_flow_is_tried_again_while_the_others_are_paused() -> None:
+    """C26: its task is not paused any more."""
+    stage, first, second = _two_items()
+    stage.pause(on=second)
+    stage.end("one", on=second)
+    assert (second.state, stage.standing()["call"]) == ("PAUSED", "PAUSED")
+    _undo(stage, first)
+    third = stage.child()
+    assert (third.state, stage.standing()["call"]) == ("RUNNING", "RUNNING")
+    stage.check()
+
+
+def test_an_item_whose_sub_flow_is_reverted_after_the_end_has_failed() -> None:
+    """C26: when the execution is run again because of another item, nothing waits for this one."""
+    stage, first, second = _two_items()
+    stage.end("one", outcome="cancelled", on=second)
+    assert (second.state, stage.execution.state) == ("CANCELLED", "CANCELLED")
+    _undo(stage, first)
+    assert stage.execution.state == "CANCELLED"
+    stage.rerun(on=second)
+    assert stage.execution.state == "RUNNING"
+    stage.end("one", on=second)
+    stage.end("two", 1, on=second)
+    assert (stage.standing()["call"], stage.standing()["z"]) == ("ERROR", "RUNNING")
+    stage.check()
+
+
 def test_the_outer_strategy_reverts_the_children_too() -> None:
     """C30, decision 17: when the retries are used up, the parent goes back: the failed child is reverted as well."""
     done = Log(
