@@ -156,7 +156,7 @@ class Begun(NamedTuple):
 
 
 class Keepers(NamedTuple):
-    """Engines by number. 0 is that of nobody."""
+    """The numbers of engines. 0 stands for no engine."""
 
     keeping: frozenset[int]
     """Those that keep READY attempts or messages, whether they have rows or not."""

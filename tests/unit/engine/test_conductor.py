@@ -331,17 +331,18 @@ def test_message_takes_effect_once(rig: Rig) -> None:
 
 
 class Pause(Work):
-    """Writes a message that asks for a pause."""
+    """Writes a message that asks for a pause. `parent_revision`: that of the parent, if it is an order of it."""
 
-    def __init__(self, execution_id: str) -> None:
+    def __init__(self, execution_id: str, parent_revision: int = 0) -> None:
         self.refusal = None
         self.execution_id = execution_id
+        self.parent_revision = parent_revision
 
     def needs(self, batch: Batch) -> tuple[str, ...]:
         return ()
 
     def carry_out(self, batch: Batch) -> None:
-        batch._send(self.execution_id, PauseRequested(), None)
+        batch.send(self.execution_id, PauseRequested(parent_revision=self.parent_revision))
 
 
 def test_new_engine_goes_on_from_the_store(rig: Rig) -> None:

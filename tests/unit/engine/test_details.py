@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 from tests.integration.engines import ScriptedExecutor
 from tests.unit.engine.conftest import Desk
-from tests.unit.engine.test_conductor import NOOP, Rig, Scan, Start, answer
+from tests.unit.engine.test_conductor import NOOP, Pause, Rig, Scan, Start, answer
 from tests.unit.engine.test_occupancy import ONE, handed
 from tests.unit.engine.test_requests import TREE
 from tests.unit.engine.test_sessions import Executors, greet, keep, let_lease_pass
@@ -342,26 +342,12 @@ def test_a_report_makes_room_at_once() -> None:
     assert len(rig.sent) == 2
 
 
-class Order(Work):
-    """Writes an order of the parent as a message."""
-
-    def __init__(self, execution_id: str) -> None:
-        self.refusal = None
-        self.execution_id = execution_id
-
-    def needs(self, batch: Batch) -> tuple[str, ...]:
-        return ()
-
-    def carry_out(self, batch: Batch) -> None:
-        batch.send(self.execution_id, PauseRequested(parent_revision=7))
-
-
 def test_what_is_stepped_in_place_of_an_order_of_the_parent_answers_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The parent waits for an answer to this order, and takes none that is older."""
     start = Start(1)
-    rig.carry_out(start, Order(start.execution_id))
+    rig.carry_out(start, Pause(start.execution_id, parent_revision=7))
     step, stepped = machine.step, list[Event]()
 
     def failing(workflow: Any, execution: Any, event: Event, *rest: Any) -> machine.StepResult:

@@ -149,6 +149,19 @@ async def test_results_of_a_batch_are_followed(rig: Rig) -> None:
     await until(lambda: conductor._queue[0] is waiting)
 
 
+async def test_the_next_batch_begins_before_the_callers_of_the_last_one_are_answered(rig: Rig) -> None:
+    """The thread does not wait for the answers."""
+    conductor = rig.conductor
+    began: list[bool] = []
+    first = Noted(1)
+    conductor.put(Noted(2))
+    with patch.object(first, "done", lambda: began.append(conductor._is_busy)):
+        conductor._is_busy = True
+        conductor._end([first], [Committed([first])], None)
+    assert began == [True]
+    assert conductor._inbox.qsize() == 1
+
+
 async def test_when_the_store_is_lost_works_are_kept(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests are answered, what is repeated anyway is dropped, and all else is tried again later, in order."""
     monkeypatch.setattr(conductors, "RETRY_AFTER_S", 0.0)

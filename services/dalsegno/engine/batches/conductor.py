@@ -251,7 +251,7 @@ class Conductor:
             self._loop.call_soon_threadsafe(self._deferred.take_up, work)
 
     def _end(self, works: Sequence[Work], results: Sequence[Result], lost: StoreLost | None) -> None:
-        """End a batch: continue with the works that have arrived, and answer its callers while they are done."""
+        """End a batch: begin the next one, then answer the callers of this one. The thread does not wait for that."""
         self._begun = ()
         ended = results if lost is None else lost.results
         for result in ended:
@@ -269,11 +269,11 @@ class Conductor:
             self.readiness.note_end(wrote=bool(works))
             self._go_on()
         else:
-            self._lose(remaining(works, lost.results), lost)
+            self._wait_for_store(remaining(works, lost.results), lost)
         for result in ended:
             answer(result)
 
-    def _lose(self, works: Sequence[Work], lost: StoreLost) -> None:
+    def _wait_for_store(self, works: Sequence[Work], lost: StoreLost) -> None:
         """Keep these works until the store is available, or end: another engine has ended this one."""
         self._keep(works, lost)
         if self._has_ended:

@@ -208,7 +208,8 @@ class DeliverEvent(Work):
 
 
 def _in_place_of(taken: Event, event: Event) -> Event:
-    """Return the event that is delivered in place of a message: it answers the same order of the parent."""
+    """Return the event that is delivered in place of a message. If the message is an order of the parent, the event
+    answers it."""
     return msgspec.structs.replace(event, parent_revision=taken.parent_revision)
 
 

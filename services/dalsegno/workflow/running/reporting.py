@@ -146,7 +146,7 @@ def _waits(step: Step) -> bool:
 
 
 def _is_going_back(step: Step) -> bool:
-    """Return whether a revert is under way, or paused: what does not end by itself is taken back."""
+    """Return whether a revert is under way, or paused. What does not end by itself is cancelled then."""
     return step.execution.revert is not None
 
 
