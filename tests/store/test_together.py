@@ -42,7 +42,7 @@ def _scenes(names: str) -> list[Scene]:
 
 def _driver(transaction: Transaction) -> psycopg.Connection[tuple[object, ...]]:
     assert isinstance(transaction, SqlTransaction)
-    driver = transaction._connection.connection.driver_connection
+    driver = transaction._unsent._connection.connection.driver_connection  # as it is: nothing is sent for this
     assert isinstance(driver, psycopg.Connection)
     return driver
 
@@ -88,6 +88,40 @@ def test_a_batch_takes_two_round_trips(store: SqlStore, tmp_path: Path) -> None:
             "e1": "PAUSED",
             "e3": "RUNNING",
         }
+    assert list(check(store)) == []
+
+
+def test_a_question_takes_along_what_was_written_before_it(store: SqlStore, tmp_path: Path) -> None:
+    """The first question begins the transaction, a later one sends the rows before it: one round trip each, and one for
+    the commit."""
+    trace = tmp_path / "trace"
+    with _traced(store, trace) as transaction:
+        assert transaction.due_messages(9.0, 10) == []
+        transaction.add_messages([NewMessage("m1", "e1", PauseRequested(), 5.0)])
+        assert [each.id for each in transaction.due_messages(9.0, 10)] == ["m1"]
+        transaction.add_messages([NewMessage("m2", "e1", PauseRequested(), 6.0)])
+        assert transaction.keepers().keeping == {0}
+    assert _count_round_trips(trace) == 4
+
+
+def test_a_conflict_of_rows_that_a_question_takes_along_is_a_conflict(store: SqlStore) -> None:
+    """Rows that exist already, and an execution at another revision; nothing of the transaction is kept."""
+    stale = start("e1")
+    stale.pending.clear()
+    save(store, start("e1").do(ExecutionMoved(state=ExecutionState.PAUSED, at_s=101.0)))
+    stale.do(ExecutionMoved(state=ExecutionState.ERROR, at_s=102.0))
+
+    def write(scene: Scene) -> None:
+        with store.write() as transaction:
+            transaction.add_messages([NewMessage("m1", "e1", PauseRequested(), 5.0)])
+            transaction.save_all([scene.saved()])
+            transaction.due_messages(9.0, 10)
+
+    for scene in (start("e1"), stale):
+        with pytest.raises(StoreConflict):
+            write(scene)
+    with store.write() as transaction:
+        assert transaction.due_messages(9.0, 10) == []
     assert list(check(store)) == []
 
 

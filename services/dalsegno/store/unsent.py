@@ -62,13 +62,8 @@ class Unsent:
         """
         if not self._rows and (self._has_begun or commits):
             return
-        counted: list[tuple[Any, int]] = []
         with self._sent_together() as cursor:
-            rows, self._rows = self._rows, []
-            for statement, cells, is_counted in rows:
-                if is_counted:
-                    counted.append((self.new_cursor(), len(cells)))
-                (counted[-1][0] if is_counted else cursor).executemany(statement, cells)
+            counted = self._write_rows()
             if commits and not counted and not self._is_sqlite:
                 cursor.execute("COMMIT", prepare=False)
         if any(each.rowcount != count for each, count in counted):
@@ -82,15 +77,24 @@ class Unsent:
         if any(each.is_counted for each in self._rows):
             self.send()
         with self._sent_together() as cursor:
-            rows, self._rows = self._rows, []
-            for statement, cells, _ in rows:
-                self.new_cursor().executemany(statement, cells)
+            self._write_rows()
             yield cursor
+
+    def _write_rows(self) -> list[tuple[Any, int]]:
+        """Write what was added. Return the cursors of what is counted, each with the right number of rows."""
+        rows, self._rows = self._rows, []
+        counted: list[tuple[Any, int]] = []
+        for statement, cells, is_counted in rows:
+            cursor = self.new_cursor()
+            cursor.executemany(statement, cells)
+            if is_counted:
+                counted.append((cursor, len(cells)))
+        return counted
 
     def ask(self, statement: str, given: Cells) -> list[tuple[Any, ...]]:
         """Carry out one statement after all that was added, in one round trip if that is not counted. Return its rows.
         Raises what `send` does."""
-        if self._has_begun and not self._rows:
+        if self._has_begun and not self._rows:  # a pipeline for one statement would only cost time
             self._cursor.execute(statement, given)
         else:
             with self.together() as cursor:
