@@ -250,6 +250,23 @@ def test_a_living_engine_that_delivers_nothing_is_helped(store: MemoryStore) -> 
     assert other.delivered == ["m2"]
 
 
+def test_nothing_is_adopted_from_engines_that_keep_nothing(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll beside engines that keep nothing asks the store for none of it: on a distant database each such question
+    takes long."""
+    engine, asked = Life(store, 5), list[str]()
+    idle = Life(store, 5)
+
+    def note(*_: object, **__: object) -> list[object]:
+        asked.append("adopts")
+        return []
+
+    monkeypatch.setattr(MemoryTransaction, "adopt_attempts", note)
+    monkeypatch.setattr(MemoryTransaction, "adopt_messages", note)
+    engine.poll()
+    idle.poll()
+    assert asked == []
+
+
 def test_works_of_executions_to_be_loaded_are_not_slow(store: MemoryStore) -> None:
     """An engine that takes over executions of another one goes on with its batch while it loads them."""
     gone, one = Life(store, 100), Life(store, 100)
