@@ -1,4 +1,7 @@
-"""A hundred clients ask for contradicting things of one execution at once, for 40 seconds."""
+"""A hundred clients ask for contradicting things of one execution at once, for 40 seconds.
+
+They go on until each operation was done once: what is possible at a moment is chance, and a busy machine does less.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,8 @@ pytestmark = [
 
 CLIENTS = 100
 LASTS_S = float(os.environ.get("DALSEGNO_CONFLICTS_S", "40"))
+LONGEST_S = LASTS_S + 120
+"""How long they go on at most."""
 
 MISTRAL = """
 version: '2.0'
@@ -106,12 +111,16 @@ class Quarrel:
         self.known_revision = 1
         self.asked: list[Asked] = []
 
-    async def client(self, number: int, ends_s: float) -> None:
+    async def client(self, number: int, began_s: float) -> None:
         """Ask for one thing after another."""
         chance = random.Random(number)
-        while time.monotonic() < ends_s:
+        while (lasts_s := time.monotonic() - began_s) < LASTS_S or (lasts_s < LONGEST_S and not self.did_all()):
             await self.ask(chance, f"{number}-{len(self.asked)}")
             await asyncio.sleep(chance.uniform(0.1, 0.9))
+
+    def did_all(self) -> bool:
+        """Return whether each operation was answered OK."""
+        return {asked.operation for asked in self.asked if asked.code == "OK"} == set(OPERATIONS)
 
     async def ask(self, chance: random.Random, comment: str) -> None:
         """One request, made up by chance."""
@@ -247,8 +256,8 @@ async def test_a_hundred_clients_quarrel_over_an_execution(system: System) -> No
     and the state that a refusal names is one that the execution was in meanwhile. (Issue of the operations, 5.)
     """
     quarrels = [Quarrel(system, await system.begin(name)) for name in ("quarrel", "demo.quarrel")]
-    ends_s = time.monotonic() + LASTS_S
-    clients = [quarrels[number % 2].client(number, ends_s) for number in range(CLIENTS)]
+    began_s = time.monotonic()
+    clients = [quarrels[number % 2].client(number, began_s) for number in range(CLIENTS)]
     await asyncio.gather(*clients)
     for quarrel in quarrels:
         await _come_to_an_end(system, quarrel.execution_id)
@@ -260,7 +269,7 @@ async def test_a_hundred_clients_quarrel_over_an_execution(system: System) -> No
         reasons = [f"{asked}: {reason}" for asked in quarrel.asked if (reason := unexplained(asked, journal, stood))]
         assert not reasons, "\n".join(reasons[:10])
         codes = Counter((asked.operation, asked.code) for asked in quarrel.asked)
-        assert {operation for operation, code in codes if code == "OK"} == set(OPERATIONS), codes
+        assert quarrel.did_all(), codes
         assert any(code == "FAILED_PRECONDITION" for _, code in codes)
     assert system.findings() == []
 
