@@ -27,7 +27,7 @@ from tests.hostile.jinja_forms import GRAMMAR as JINJA
 from tests.hostile.yaql_forms import MISTRAL_GRAMMAR, ORQUESTA_GRAMMAR
 
 from dalsegno.access.bearer import is_jwt, is_token
-from dalsegno.gateway.forwarding import PUBLIC
+from dalsegno.gateway.contract import PUBLIC
 from dalsegno.gateway.messages import parse_json
 from dalsegno.v1 import engine_service_pb2, executor_service_pb2
 from dalsegno.workflow.refusals import Refusal

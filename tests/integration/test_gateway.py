@@ -17,7 +17,7 @@ from tests.gateways import HTTP_2, JSON, PACKAGE, call, curl, gateway_of, url_of
 from tests.integration.engines import until
 from tests.processes import Service, System
 
-from dalsegno.gateway.forwarding import PUBLIC
+from dalsegno.gateway.contract import PUBLIC
 from dalsegno.v1 import execution_service_pb2, system_service_pb2
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("gateway")]

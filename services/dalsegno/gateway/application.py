@@ -17,8 +17,9 @@ from dalsegno.access.bearer import KEY as TOKEN_KEY
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.calls import Calls
 from dalsegno.gateway.connections import REFUSED
+from dalsegno.gateway.contract import PUBLIC
 from dalsegno.gateway.draining import Bodies, Receive
-from dalsegno.gateway.forwarding import PUBLIC, Forwarder
+from dalsegno.gateway.forwarding import Forwarder
 from dalsegno.gateway.hooks import Hooks
 from dalsegno.gateway.login import PATHS, Login, cookies_of
 from dalsegno.gateway.messages import CODECS, READ_BYTES, Gzip

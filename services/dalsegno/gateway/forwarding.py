@@ -6,49 +6,26 @@ Each method is an endpoint of the library, made from its descriptor, so that a n
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.request import RequestContext
 from connectrpc.server import Endpoint
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2
 
 from dalsegno.gateway.calls import CallFailed, Calls
+from dalsegno.gateway.contract import SERVICES
 from dalsegno.gateway.failures import connect_error
 from dalsegno.gateway.messages import Received, read, written
 from dalsegno.gateway.metadata import accepts_gzip, add_to, metadata_of
 from dalsegno.rpc.channel import REQUEST_ID_KEY
 from dalsegno.rpc.peers import Balanced, Peers
-from dalsegno.v1 import (
-    access_service_pb2,
-    action_service_pb2,
-    environment_service_pb2,
-    execution_service_pb2,
-    system_service_pb2,
-    workflow_service_pb2,
-)
-
-PUBLIC = tuple(
-    service
-    for file in (
-        workflow_service_pb2,
-        execution_service_pb2,
-        action_service_pb2,
-        environment_service_pb2,
-        system_service_pb2,
-        access_service_pb2,
-    )
-    for service in cast(Iterable[ServiceDescriptor], file.DESCRIPTOR.services_by_name.values())
-)
-"""The public services of the contract."""
-
-SERVICES = (*PUBLIC, cast(ServiceDescriptor, health_pb2.DESCRIPTOR.services_by_name["Health"]))
 
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 _NOT_SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING).SerializeToString()

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-import orjson
 from connectrpc.compat import google_protobuf_json_codec
-from google.protobuf.json_format import MessageToDict, ParseError
+from google.protobuf.json_format import ParseError
 from google.protobuf.message import Message
 
+from dalsegno.gateway.contract import type_of
 from dalsegno.rpc.channel import MESSAGE_BYTES
 from dalsegno.rpc.errors import refusals
 
@@ -207,4 +207,4 @@ def _no_such_field(name: str, descriptor: Any) -> str:
 
 
 def _as_json(data: bytes, kind: type[Message]) -> bytes:
-    return orjson.dumps(MessageToDict(kind.FromString(data)))
+    return type_of(kind.DESCRIPTOR.full_name).from_binary(data).to_json().encode()

@@ -13,7 +13,7 @@ from tests.permissions import PAGE, written_rows
 
 from dalsegno.access.grants import Role
 from dalsegno.access.permissions import RULES, Scope
-from dalsegno.gateway.forwarding import PUBLIC
+from dalsegno.gateway.contract import PUBLIC
 from dalsegno.gateway.login import PATHS
 from dalsegno.rpc.guard import Guard
 from dalsegno.v1 import engine_service_pb2, executor_service_pb2

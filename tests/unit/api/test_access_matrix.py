@@ -15,7 +15,7 @@ from tests.permissions import written_rows
 from tests.unit.api.guarded import Caller, Guarded, add_token, guarded_system
 from tests.unit.api.test_access import start_one
 
-from dalsegno.gateway.forwarding import PUBLIC
+from dalsegno.gateway.contract import PUBLIC
 from dalsegno.rpc.channel import open_channel
 from dalsegno.rpc.jwt_directory import IssuerFile
 from dalsegno.v1 import engine_service_pb2

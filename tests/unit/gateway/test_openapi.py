@@ -17,7 +17,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from dalsegno.gateway.forwarding import PUBLIC
+from dalsegno.gateway.contract import PUBLIC
 from dalsegno.gateway.openapi import document
 
 METHODS = [method for service in PUBLIC for method in service.methods]
