@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 
@@ -80,19 +81,43 @@ class Waiting(Work):
         self.wait()
 
 
-def test_a_batch_is_as_long_without_what_periodic_works_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A poll of a distant store leaves the works after it no less time."""
+class Slow(Work):
+    """A work that takes 7 ms of processor time."""
+
+    def __init__(self) -> None:
+        self.refusal = None
+
+    def needs(self, batch: Batch) -> tuple[str, ...]:
+        return ()
+
+    def carry_out(self, batch: Batch) -> None:
+        until_s = time.thread_time() + 0.007
+        while time.thread_time() < until_s:
+            pass
+
+
+@pytest.mark.parametrize("more", [[], [Slow()]], ids=["quick", "slow"])
+@pytest.mark.parametrize("wait_s", [0.0, 20.0])
+def test_a_batch_is_as_long_without_what_periodic_works_wait(
+    monkeypatch: pytest.MonkeyPatch, wait_s: float, more: list[Work]
+) -> None:
+    """A poll of a distant store leaves the works after it no less time, whether one of them is slow or not."""
     rig = Rig(work_max_s=10.0)
     rig.define()
     starts = [Start(number) for number in range(3)]
     rig.carry_out_together(*starts)
-    count_s, waited = time.perf_counter, [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: count_s() + waited[0])
+    waited = [0.0]
+    # Processor time: other processes take none of it.
+    monkeypatch.setattr(time, "perf_counter", lambda: time.thread_time() + waited[0])
     works = [DeliverEvent(start.execution_id, PauseRequested()) for start in starts]
-    result, *others = rig.carry_out(Waiting(lambda: waited.__setitem__(0, 20.0)), *works)
+    gc.disable()  # a collection is slow, too
+    try:
+        result, *others = rig.carry_out(Waiting(lambda: waited.__setitem__(0, wait_s)), *more, *works)
+    finally:
+        gc.enable()
     assert isinstance(result, Committed)
     assert not others
-    assert (len(result.works), list(result.left)) == (4, [])
+    assert (len(result.works), list(result.left)) == (4 + len(more), [])
 
 
 def test_a_look_into_the_store_waits_for_no_deep_queue() -> None:

@@ -541,7 +541,8 @@ class Conductor:
             elif work.refusal is None and not self._carry_out_one(batch, work):
                 rest.deferred.append(work)
             if work.is_periodic:  # it waited for the store, which is no reason to leave the works after it
-                until += time.perf_counter() - now
+                waited_s = time.perf_counter() - now
+                began, until = began + waited_s, until + waited_s
         # A slice may take all the time of a batch. Where many wait, other works have theirs all the same.
         if slices and not self._carry_out_one(batch, slices[0]):
             rest.deferred.append(slices[0])
