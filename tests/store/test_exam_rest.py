@@ -74,7 +74,7 @@ def test_messages_go_with_their_execution(store: Store) -> None:
         assert [each.id for each in transaction.due_messages(9.0, 10)] == ["m2"]
 
 
-def test_sessions_are_renewed_expire_and_end(store: Store) -> None:
+def test_sessions_are_renewed_and_end(store: Store) -> None:
     """A lease is only ever extended, and only of a session that has not ended; ended ones are pruned."""
     one = SessionRow(
         *("s1", "executor-1", "engine-1", 10.0),

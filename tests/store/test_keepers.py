@@ -9,7 +9,7 @@ import pytest
 from tests.store.scenes import Scene, add_task, start
 
 from dalsegno.store.inspection import check
-from dalsegno.store.records import DueMessage, NewMessage, ReadyAttempt, SessionRow
+from dalsegno.store.records import DueMessage, Keepers, NewMessage, ReadyAttempt, SessionRow
 from dalsegno.store.sql import SqlStore
 from dalsegno.store.store import Store, Transaction
 from dalsegno.workflow.changes import ExecutionMoved
@@ -118,6 +118,18 @@ def test_those_who_keep_something_are_found_without_rows_of_their_own(store: Sto
         transaction.adopt_attempts(4, [3, 7], ECHO, math.inf, 10)
         transaction.take_messages(["m3"])
     assert _keepers(store) == {4, 9}
+
+
+def test_who_lives_is_told_with_those_who_keep_something(store: Store) -> None:
+    """An engine that has ended lives no more, and keeps what it kept."""
+    one, other = (store.register_engine(name, name, is_alone=False) for name in ("engine-1", "engine-2"))
+    _keep(store, one, add_task(start("e1"), 1))
+    _keep(store, other, add_task(start("e2"), 1))
+    with store.write() as transaction:
+        assert transaction.keepers() == Keepers(keeping=frozenset({one, other}), living=frozenset({one, other}))
+    assert store.end_engine(one)
+    with store.write() as transaction:
+        assert transaction.keepers() == Keepers(keeping=frozenset({one, other}), living=frozenset({other}))
 
 
 def _keepers(store: Store) -> frozenset[int]:

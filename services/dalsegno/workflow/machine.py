@@ -261,8 +261,8 @@ def _poison(step: Step, event: Poisoned) -> None:
     """End the execution with the reason and evaluate nothing: an expression may be the cause.
 
     An execution that has ended keeps its state, and its actions that still run are cancelled: the event may be the
-    report of one of them, and a report that is refused is not sent again. If the event is an
-    order of its parent, the parent waits for an answer.
+    report of one of them, and a report that is refused is not sent again. If the event is an order of its parent, the
+    parent waits for an answer.
     """
     execution = step.execution
     if not execution.is_completed:

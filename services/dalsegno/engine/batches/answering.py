@@ -24,4 +24,4 @@ def call_back(function: Callable[..., None], *arguments: object) -> None:
     try:
         function(*arguments)
     except Exception:
-        _log.exception("answering failed")
+        _log.exception("a callback failed")

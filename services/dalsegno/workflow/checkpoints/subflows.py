@@ -73,7 +73,7 @@ def _begin_anew(step: Step, task: TaskExecution, attempt: Attempt) -> None:
     if progress.item_count is None and not is_running:
         step.change(TaskMoved(task=task.number, state=TaskState.IDLE, timer=Timer.WAIT_BEFORE, at_s=step.at_s))
         return
-    if task.state is TaskState.PAUSED:  # what it waited for was paused; this item runs
+    if task.state is TaskState.PAUSED:  # this item is to begin: the task is not paused any more
         step.change(TaskMoved(task=task.number, state=TaskState.RUNNING, at_s=step.at_s))
     step.change(
         AttemptsBegun(

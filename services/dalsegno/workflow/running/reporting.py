@@ -131,7 +131,8 @@ def _report_progress(step: Step, attempt: Attempt, event: TaskDone) -> None:
     waits = _waits(step) and (outcome is TaskOutcome.DELEGATED or attempt.delegated)
     ends = step.execution.state is ExecutionState.CANCELLING or (_is_going_back(step) and not attempt.reverts)
     if ends and outcome is not TaskOutcome.RUNNING and not waits:
-        close(step, attempt, AttemptState.CANCELLED, None, step.execution.info)
+        # A person who pauses a revert replaces its reason, perhaps by none.
+        close(step, attempt, AttemptState.CANCELLED, None, step.execution.info or "reverting")
         return
     state = AttemptState.PAUSED if outcome is TaskOutcome.PAUSED else AttemptState.RUNNING
     terms = NO_TERMS

@@ -58,7 +58,7 @@ def test_what_a_join_that_had_begun_missed_is_forgotten() -> None:
 
 @pytest.mark.parametrize("is_paused", [False, True])
 @pytest.mark.parametrize("outcome", ["lost", "delegated", "paused"])
-def test_what_does_not_end_by_itself_before_a_revert_is_taken_back(outcome: str, is_paused: bool) -> None:
+def test_what_does_not_end_by_itself_before_a_revert_is_cancelled(outcome: str, is_paused: bool) -> None:
     """Decision 19: also while the revert is paused. Nothing of it is handed out again."""
     stage = Stage("version: '2.0'\nwf: {tasks: {busy: {action: std.noop, safe-rerun: true}}}")
     execution = stage.execution
@@ -74,6 +74,7 @@ def test_what_does_not_end_by_itself_before_a_revert_is_taken_back(outcome: str,
         stage.resume()
     (attempt,) = execution.attempts.values()
     assert (execution.state, execution.info, attempt.state) == ("PAUSED", "reverted to checkpoint 'start'", "CANCELLED")
+    assert "revert" in attempt.error or "going back" in attempt.error
     stage.check()
 
 
