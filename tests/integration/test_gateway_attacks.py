@@ -129,6 +129,39 @@ async def test_a_bomb_of_small_bombs_is_no_gzip(gateway: Service) -> None:
     assert (reply.status, "exactly one whole gzip stream" in reply.json["message"]) == (400, True)
 
 
+async def test_large_bodies_that_are_refused_leave_no_memory(gateway: Service) -> None:
+    """Errors keep the frames that they have passed, and these the body: too large, no JSON, and cut off."""
+    assert await is_prompt(gateway)
+    before_mb = resident_mb(gateway)
+    head = f"POST {PACKAGE}{INFO} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    cut_off = f"{head}content-length: 30000000\r\n\r\n".encode() + bytes(16_000_000)
+    for _ in range(12):
+        assert (await send(gateway, INFO, b" " * 17_000_000)).json["code"] == "resource_exhausted"
+        assert (await send(gateway, INFO, b"{" + b" " * 16_000_000)).json["code"] == "invalid_argument"
+        await send_raw(gateway, cut_off)
+    assert resident_mb(gateway) - before_mb < 250
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "told"),
+    [
+        ("content-length: 2\r\ntransfer-encoding: chunked", 400, b"either content-length or transfer-encoding"),
+        (f"content-length: 2\r\nx-long: {'a' * 66_000}", 431, b"have more than 65,536 bytes"),
+        ("content-length: 2\r\n" + "\r\n".join(f"x-{number}: {'a' * 20}" for number in range(3_000)), 431, b"65,536"),
+    ],
+)
+async def test_headers_that_mislead_end_the_connection(
+    gateway: Service, headers: str, status: int, told: bytes
+) -> None:
+    """A proxy may see another end of the request; what follows is no request."""
+    head = f"POST {PACKAGE}{INFO} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    body = "2\r\n{}\r\n0\r\n\r\n" if "chunked" in headers else "{}"
+    again = f"{head}content-length: 2\r\n\r\n{{}}"
+    answer = await send_raw(gateway, f"{head}{headers}\r\n\r\n{body}{again}".encode())
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert (told in answer, answer.count(b"HTTP/1.1 ")) == (True, 1)
+
+
 def sockets(gateway: Service) -> int:
     """The number of sockets that the gateway has open."""
     return sum(is_socket(each) for each in Path(f"/proc/{gateway.pid}/fd").iterdir())

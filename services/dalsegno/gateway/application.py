@@ -16,7 +16,7 @@ from connectrpc.server import ConnectASGIApplication
 from dalsegno.access.bearer import KEY as TOKEN_KEY
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.calls import Calls
-from dalsegno.gateway.connections import REFUSED
+from dalsegno.gateway.connections import HEADER_BYTES, REFUSED
 from dalsegno.gateway.contract import PUBLIC
 from dalsegno.gateway.draining import Bodies, Receive
 from dalsegno.gateway.forwarding import Forwarder
@@ -97,6 +97,9 @@ class Application:
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path, method = scope["path"], scope["method"]
+        if misleading := _misleading(scope, headers):
+            await misleading.send(send)
+            return
         if told := (scope.get("state") or {}).get(REFUSED):
             await refusal(403, Code.PERMISSION_DENIED, told).send(send)
             return
@@ -185,6 +188,20 @@ def _openapi() -> Response:
 def _not_found() -> Response:
     told = "there is nothing here: methods are /dalsegno.v1.SERVICE/METHOD, and /openapi.json lists them"
     return refusal(404, Code.UNIMPLEMENTED, told)
+
+
+def _misleading(scope: Any, headers: Mapping[str, str]) -> Response | None:
+    """Refuse headers that are too large together, and those that a proxy may understand in another way. A connection of
+    HTTP/1.1 ends then: where its next request begins is not certain."""
+    close = (("connection", "close"),) if scope["http_version"].startswith("1") else ()
+    size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["raw_path"])
+    if size + len(scope["query_string"]) > HEADER_BYTES:
+        told = f"the path and the headers have more than {HEADER_BYTES:,} bytes"
+        return refusal(431, Code.RESOURCE_EXHAUSTED, told, *close)
+    if "content-length" in headers and "transfer-encoding" in headers:
+        told = "a request has either content-length or transfer-encoding"
+        return refusal(400, Code.INVALID_ARGUMENT, told, *close)
+    return None
 
 
 def _unreadable(scope: Any) -> Response | None:

@@ -29,6 +29,10 @@ from dalsegno.rpc.credentials import ServerTls, names_in_peer
 REFUSED = "refused"
 """The key in the state of a connection under which stands why no request of it is served."""
 
+HEADER_BYTES = 64 * 1024
+"""The most that a path and the headers of a request have together. Over HTTP/1.1 Hypercorn refuses more only while it
+waits for the rest."""
+
 TOGETHER_BYTES = 64 * 1024
 """The most that waits to be written together with what is sent next."""
 

@@ -1,5 +1,8 @@
 """Read the bodies of requests: within their time, within the memory of all of them, and to their end.
 
+Then see to it that their memory is free again: the error of a call that has failed is in a cycle with the frames of the
+Connect library, which hold the body.
+
 Hypercorn hands a body on through a short queue, and while that is full it reads nothing more of the connection, whose
 other streams wait too. So somebody must read to the end, also of a request that was refused at its first byte.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -24,12 +28,14 @@ BODY_S = 30.0
 """How long the next piece of a body may take."""
 
 BYTES_PER_S = 1024
-"""After its first `BODY_S` a body must have come at this rate. Otherwise one byte now and then would hold its call for
-ever."""
+"""In each `BODY_S` a body must come at this rate. Otherwise one byte now and then would hold its call for ever."""
 
 BODIES_BYTES_MAX = 4 * READ_BYTES
 """How much memory the bodies of all open calls may take, as they were received. With what is made of them it is about
 three times as much."""
+
+COLLECT_BYTES = 8 * 1024 * 1024
+"""After so many bytes of bodies, cycles are collected: by itself Python waits for many small objects."""
 
 Receive = Callable[[], Awaitable[Any]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]
@@ -50,6 +56,18 @@ class Bodies:
 
     def __init__(self) -> None:
         self.count = 0
+        self._ended = 0
+        """How many bytes of bodies have ended since cycles were collected."""
+
+    def release(self, size: int) -> None:
+        """Count bytes of a body no more: its call has ended, or was refused."""
+        self.count -= size
+        self._ended += size
+
+    def _collect(self) -> None:
+        if self._ended >= COLLECT_BYTES:
+            self._ended = 0
+            gc.collect()
 
     async def serve(self, application: Application, scope: Any, receive: Receive, send: Send) -> None:
         """Run an application for one request, and read the request to its end."""
@@ -75,7 +93,8 @@ class Bodies:
             if request.refused is not None:
                 await request.refused.send(send_after_reading)
         finally:
-            self.count -= request.taken
+            request.release()
+            self._collect()
             if rest is not None:
                 await rest
 
@@ -86,7 +105,10 @@ class _Request:
     def __init__(self, bodies: Bodies, receive: Receive) -> None:
         self._bodies = bodies
         self._receive = receive
-        self._began_s = time.monotonic()
+        self._window_s = time.monotonic()
+        """When the present `BODY_S` began, within which enough must come."""
+        self._in_window = 0
+        """How many bytes have come within it."""
         self.ended = False
         self.taken = 0
         """How many bytes of its body are counted."""
@@ -103,19 +125,31 @@ class _Request:
             async with asyncio.timeout(self._patience_s()):
                 message = await self._next()
         except TimeoutError:
-            self.refused = _TOO_SLOW
-            return {"type": "http.disconnect"}
+            return self._refuse(_TOO_SLOW)
         size = len(message.get("body", b""))
         if size and self._bodies.count + size > BODIES_BYTES_MAX:
-            self.refused = _FULL
-            return {"type": "http.disconnect"}
+            return self._refuse(_FULL)
         self._bodies.count += size
         self.taken += size
+        self._in_window += size
+        if self._in_window >= BODY_S * BYTES_PER_S:
+            self._window_s, self._in_window = time.monotonic(), 0
         return message
+
+    def _refuse(self, response: Response) -> Any:
+        """Tell the application that its caller has gone. What it has read is dropped."""
+        self.refused = response
+        self.release()
+        return {"type": "http.disconnect"}
+
+    def release(self) -> None:
+        """Count its bytes no more."""
+        self._bodies.release(self.taken)
+        self.taken = 0
 
     def _patience_s(self) -> float:
         """Return how long the next piece may take, in seconds."""
-        return min(BODY_S, self._began_s + BODY_S + self.taken / BYTES_PER_S - time.monotonic())
+        return self._window_s + BODY_S - time.monotonic()
 
     async def _next(self) -> Any:
         message = await self._receive()

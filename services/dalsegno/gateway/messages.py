@@ -40,8 +40,8 @@ _JSON = google_protobuf_json_codec(ignore_unknown_fields=False)
 _threads = ThreadPoolExecutor(2, "conversion")
 
 _OBJECT = re.compile(rb"[ \t\r\n]*\{")
-_UNKNOWN_MAX = 50
-"""The number of unknown fields that a refusal names: a look for what was meant takes time."""
+_WRONG_MAX = 50
+"""The number of wrong fields that a refusal names: a look for what was meant takes time."""
 
 _NAME_MAX = 100
 """The part of an unknown name that is looked at, in characters."""
@@ -153,31 +153,44 @@ def _inflated(data: bytes) -> bytes:
 
 
 def parse_json(data: bytes | bytearray, kind: type[Message]) -> bytes:
-    """Convert JSON to protobuf. Raises InvalidRequest that names every unknown field."""
+    """Convert JSON to protobuf. Raises InvalidRequest that names every unknown field, and each that must be a text."""
     try:
         message: Message = _JSON.decode(bytes(data), kind)
     except (ParseError, ValueError, RecursionError) as error:
-        if not data:
-            raise refusals.InvalidRequest.of("", "the body is empty: send at least {}") from None
-        unknown = list(islice(_unknown_fields(_loaded(data), kind.DESCRIPTOR, ""), _UNKNOWN_MAX))
-        told = " ".join(str(error).split()).removesuffix(".")
-        raise refusals.InvalidRequest(
-            unknown or [refusals.Violation("", f"the JSON is not a {kind.DESCRIPTOR.full_name}: {told}")]
-        ) from None
+        raise _no_message(data, kind, error) from None
     if not _OBJECT.match(data):  # an empty list or text, which the parser takes for an object
-        raise refusals.InvalidRequest.of("", f"the JSON is not a {kind.DESCRIPTOR.full_name}: it is no object")
+        raise _no_object(kind)
     return message.SerializeToString()
 
 
+def _no_message(data: bytes | bytearray, kind: type[Message], error: Exception) -> refusals.InvalidRequest:
+    """Return why this is no JSON of a message."""
+    if not data:
+        return refusals.InvalidRequest.of("", "the body is empty: send at least {}")
+    value = _loaded(data)
+    if not isinstance(value, dict):
+        return _no_object(kind)
+    if wrong := list(islice(_wrong_fields(value, kind.DESCRIPTOR, ""), _WRONG_MAX)):
+        return refusals.InvalidRequest(wrong)
+    told = " ".join(str(error).split()).removesuffix(".")
+    return refusals.InvalidRequest.of("", f"the JSON is not a {kind.DESCRIPTOR.full_name}: {told}")
+
+
+def _no_object(kind: type[Message]) -> refusals.InvalidRequest:
+    return refusals.InvalidRequest.of("", f"the JSON is not a {kind.DESCRIPTOR.full_name}: it is no object")
+
+
 def _loaded(data: bytes | bytearray) -> object:
+    """Return the value of JSON; an empty object if it is none."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        return None
+        return {}
 
 
-def _unknown_fields(value: object, descriptor: Any, path: str) -> Iterator[refusals.Violation]:
-    """Yield a violation for each name in the JSON of a message that is no field of it, nested messages included."""
+def _wrong_fields(value: object, descriptor: Any, path: str) -> Iterator[refusals.Violation]:
+    """Yield a violation for each name in the JSON of a message that is no field of it, and for each text that is none,
+    nested messages included."""
     if not isinstance(value, dict) or descriptor.full_name.startswith("google.protobuf."):
         return
     fields = {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
@@ -187,16 +200,26 @@ def _unknown_fields(value: object, descriptor: Any, path: str) -> Iterator[refus
         if field is None:
             yield refusals.Violation(place, _no_such_field(name[:_NAME_MAX], descriptor))
         elif field.message_type is None:
-            continue
+            if field.type == field.TYPE_STRING:
+                yield from _no_texts(member if field.is_repeated and isinstance(member, list) else [member], place)
         elif field.message_type.GetOptions().map_entry:
             inner = field.message_type.fields_by_name["value"].message_type
             for key, each in member.items() if inner is not None and isinstance(member, dict) else ():
-                yield from _unknown_fields(each, inner, f"{place}[{key!r}]")
+                yield from _wrong_fields(each, inner, f"{place}[{key!r}]")
         elif isinstance(member, list):
             for index, each in enumerate(member):
-                yield from _unknown_fields(each, field.message_type, f"{place}[{index}]")
+                yield from _wrong_fields(each, field.message_type, f"{place}[{index}]")
         else:
-            yield from _unknown_fields(member, field.message_type, place)
+            yield from _wrong_fields(member, field.message_type, place)
+
+
+def _no_texts(values: list[Any], place: str) -> Iterator[refusals.Violation]:
+    """Yield a violation if one of these is neither a text nor null."""
+    wrong = next((each for each in values if not isinstance(each, str | None)), None)
+    if isinstance(wrong, dict | list):
+        yield refusals.Violation(place, 'is a text: write JSON in it as a text, such as "{\\"a\\": 1}"')
+    elif wrong is not None:
+        yield refusals.Violation(place, f"is a text: write it in quotes, not {json.dumps(wrong)[:_NAME_MAX]}")
 
 
 def _no_such_field(name: str, descriptor: Any) -> str:

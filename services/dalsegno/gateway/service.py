@@ -19,7 +19,9 @@ from dalsegno.gateway.cookie_cipher import CookieCipher
 from dalsegno.gateway.oidc import Oidc
 from dalsegno.gateway.sessions import Sessions
 from dalsegno.gateway.settings import Settings
+from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.links import BadCredentials
+from dalsegno.rpc.memory import return_when_grown
 from dalsegno.rpc.options import Auth
 from dalsegno.rpc.peers import Peers
 from dalsegno.rpc.server import CannotListen, check_reach
@@ -27,7 +29,6 @@ from dalsegno.rpc.server import CannotListen, check_reach
 CLOSING_S = 1.0
 """The time that connections have to close after the last call."""
 
-HEADER_BYTES = 64 * 1024
 STREAMS_MAX = 1000
 """The number of calls at once over one connection of HTTP/2."""
 
@@ -53,6 +54,7 @@ class Gateway:
         self._application = Application(self._apis, self._calls, access, sessions, self._oidc)
         self._stop = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
+        self._memory: asyncio.Task[None] | None = None
         self.port = 0
         """The port that it listens on, after the start."""
 
@@ -70,11 +72,14 @@ class Gateway:
         await self._apis.start()
         config.bind = [f"fd://{listening.detach()}"]
         self._serving = asyncio.create_task(serve(self._application, config, shutdown_trigger=self._stop.wait))
+        self._memory = keep_running(return_when_grown, "memory")
 
     async def stop(self) -> None:
         """End streams, let calls end within the grace, close connections."""
         await self._calls.stop(self._settings.grace_s)
         self._stop.set()
+        if self._memory is not None:
+            self._memory.cancel()
         if self._serving is not None:
             # Since Python 3.12 closing a server waits for its connections, however long they take.
             await asyncio.wait([self._serving], timeout=2 * CLOSING_S)
@@ -100,8 +105,8 @@ class Gateway:
             keep_alive_timeout=IDLE_S,
             # At its default the end of the thousandth request ends all others of a connection of HTTP/2.
             keep_alive_max_requests=sys.maxsize,
-            h11_max_incomplete_size=HEADER_BYTES,
-            h2_max_header_list_size=HEADER_BYTES,
+            h11_max_incomplete_size=connections.HEADER_BYTES,
+            h2_max_header_list_size=connections.HEADER_BYTES,
             h2_max_concurrent_streams=STREAMS_MAX,
         )
         for name, value in wanted.items():

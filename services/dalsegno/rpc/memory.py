@@ -73,10 +73,9 @@ async def give_back_now_and_then(
 
     `clear_caches` empties caches. `has_dropped`: whether something large was dropped since the last call.
     """
-    map_large_blocks()
     collecting = asyncio.create_task(_collect_now_and_then())
     try:
-        await _look_now_and_then(clear_caches, has_dropped)
+        await return_when_grown(clear_caches, has_dropped)
     finally:
         collecting.cancel()
 
@@ -88,7 +87,15 @@ async def _collect_now_and_then() -> None:
             collect_new()
 
 
-async def _look_now_and_then(clear_caches: Callable[[], None], has_dropped: Callable[[], bool]) -> None:
+async def return_when_grown(
+    clear_caches: Callable[[], None] = lambda: None, has_dropped: Callable[[], bool] = lambda: False
+) -> None:
+    """Return memory whenever the process has grown, until cancelled. This alone is for a process that collects cycles
+    itself: what is in use at a collection of each second is not collected later, if it is in a cycle then.
+
+    `clear_caches` empties caches. `has_dropped`: whether something large was dropped since the last call.
+    """
+    map_large_blocks()
     least, looks_left, busy_looks = resident_bytes(), 0, 0
     while True:
         began, used_s = time.monotonic(), time.process_time()

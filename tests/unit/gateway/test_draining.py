@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any
 
 import pytest
@@ -93,3 +94,56 @@ async def test_bodies_of_all_calls_have_a_limit(monkeypatch: pytest.MonkeyPatch)
     again.is_whole = True
     await bodies.serve(_answer, SCOPE, again.receive, again.send)
     assert (again.received[0]["status"], bodies.count) == (499, 0)
+
+
+async def test_a_large_beginning_gives_no_time_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends much at once and then byte by byte gets 408 as soon as who sends little."""
+    monkeypatch.setattr(draining, "BODY_S", 0.2)
+    caller = Caller(b"a" * 1_000_000, *[b"a"] * 1_000)
+
+    async def receive_slowly() -> Any:
+        await asyncio.sleep(0.05)
+        return await caller.receive()
+
+    async with asyncio.timeout(30):
+        await Bodies().serve(_answer, SCOPE, receive_slowly, caller.send)
+    assert caller.received[0]["status"] == 408
+    assert len(caller.pieces) > 900
+
+
+async def test_what_is_refused_leaves_room_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the rest of a refused body is read, what came before counts no more."""
+    monkeypatch.setattr(draining, "BODIES_BYTES_MAX", 100)
+    bodies = Bodies()
+    refused = Caller(b"a" * 60, b"b" * 60)
+    serving = asyncio.create_task(bodies.serve(_answer, SCOPE, refused.receive, refused.send))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not serving.done(), "it waits for the rest"
+    assert bodies.count == 0
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+
+class Cycle:
+    """An object that refers to itself, as an error and the frames that it has passed do."""
+
+    def __init__(self, body: bytes) -> None:
+        self.itself, self.body = self, body
+
+
+async def test_bodies_in_cycles_do_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some bytes of bodies what is left of calls is collected, though there are few objects."""
+    monkeypatch.setattr(draining, "COLLECT_BYTES", 100)
+    left: list[weakref.ref[Cycle]] = []
+
+    async def fail(scope: Any, receive: Receive, send: Send) -> None:
+        left.append(weakref.ref(Cycle((await receive())["body"])))
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+
+    bodies = Bodies()
+    for size in (40, 60):
+        caller = Caller(b"a" * size)
+        caller.is_whole = True
+        await bodies.serve(fail, SCOPE, caller.receive, caller.send)
+    assert [each() for each in left] == [None, None]

@@ -63,3 +63,25 @@ async def test_gzip_streams_one_after_another_are_refused() -> None:
     """Many empty ones would cost a copy of the rest each."""
     with pytest.raises(refusals.InvalidRequest):
         await read(Received(Gzipped(gzip.compress(b"") * 1000), StartExecutionRequest, False))
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "told"),
+    [
+        (b'{"input": {"v": 1}}', "input", "write JSON in it as a text"),
+        (b'{"input": [1]}', "input", "write JSON in it as a text"),
+        (b'{"workflow": 5}', "workflow", "write it in quotes, not 5"),
+        (b'{"stopAt": ["a", true]}', "stopAt", "write it in quotes, not true"),
+        (b"5", "", "it is no object"),
+        (b"null", "", "it is no object"),
+        (b'["a"]', "", "it is no object"),
+        (b'"abc"', "", "it is no object"),
+        (b"", "", "send at least {}"),
+    ],
+)
+async def test_what_should_be_a_text_or_an_object_is_named(body: bytes, field: str, told: str) -> None:
+    """The commonest mistake is a value where its JSON text belongs."""
+    with pytest.raises(refusals.InvalidRequest) as refused:
+        await read(Received(body, StartExecutionRequest, True))
+    (violation,) = refused.value.violations
+    assert (violation.subject, told in violation.description) == (field, True), violation
