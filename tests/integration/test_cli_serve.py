@@ -201,6 +201,31 @@ def test_a_taken_address_is_said(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
 
 
+def test_a_second_server_on_a_folder_leaves_the_first_one_alone(tmp_path: Path) -> None:
+    """It is refused in one sentence, and changes neither the process ids nor the logs that are there."""
+    data = tmp_path / "data"
+    free = ("--listen", "127.0.0.1:0", "--engine-listen", "127.0.0.1:0")
+    with serve(data):
+        before = {each.name: each.read_text() for each in data.glob("*.pid")}
+        assert len(before) == 4
+        ended = type_command("serve", "--data", data, *free)
+        assert {each.name: each.read_text() for each in data.glob("*.pid")} == before
+    assert ended.returncode == 1
+    assert f"a server runs on the data folder {data} already" in " ".join(ended.stderr.split())
+    assert "runs again" not in ended.stderr
+
+
+def test_an_older_log_is_not_told(tmp_path: Path) -> None:
+    """What is shown of a log is what the service has written since this start; if that is nothing, this is said."""
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "engine.log").write_text("of yesterday\n")
+    (tmp_path / "file").write_text("no folder")
+    free = ("--listen", "127.0.0.1:0", "--engine-listen", "127.0.0.1:0")
+    ended = type_command("serve", "--data", tmp_path, *free, "--database", f"sqlite:///{tmp_path}/file/x.db")
+    assert "its log ends with:" in ended.stderr
+    assert "of yesterday" not in ended.stderr
+
+
 def test_a_database_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
     """A service that ends each time it is started ends `serve` with the end of its log."""
     (tmp_path / "file").write_text("no folder")

@@ -76,7 +76,7 @@ def check_address(address: str) -> None:
     """Raise CommandError if this is not HOST:PORT."""
     host, _, port = address.rpartition(":")
     is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535
-    if not is_port or host.startswith("[") != host.endswith("]"):
+    if not is_port or "/" in host or host.startswith("[") != host.endswith("]"):
         raise CommandError(f"--server {address}: not of the form HOST:PORT", f"for instance --server {DEFAULT_SERVER}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -10,7 +11,7 @@ import signal
 import stat
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from dalsegno.cli.connection import command_tls, is_serving, wait_until_serving
-from dalsegno.cli.exits import UNREACHABLE, CommandError
+from dalsegno.cli.exits import ERROR, UNREACHABLE, CommandError
 from dalsegno.cli.service_links import ServiceLinks
 from dalsegno.cli.service_tokens import ServiceTokens, plan_tokens, without_tokens
-from dalsegno.cli.supervisor import Service, Supervisor, choose_address
+from dalsegno.cli.supervisor import Service, ServiceProcess, Supervisor, choose_address
 from dalsegno.outgoing.reach import EVERYTHING
 from dalsegno.outgoing.reach import OPTION as REACH_OPTION
 from dalsegno.rpc.options import DATABASE_URL
@@ -33,9 +34,11 @@ READY_S = 60.0
 FOLDER_MODE = 0o700
 _LOG_TAIL_LINES = 15
 _STORED = ("engine", "api")
+"""The services that open the database."""
 SECRET_KEYS = "secrets.key"
 """The file in the data folder with the key of secrets. Without it nobody can read the secrets of the store."""
-"""The services that open the database."""
+LOCK = "serve.lock"
+"""The file in the data folder that its server has locked."""
 
 T = TypeVar("T")
 
@@ -140,6 +143,7 @@ def plan_server(
     """
     listen, engine = choose_address(listen, "--listen"), choose_address(engine, "--engine-listen")
     gateway = choose_address(gateway, "--gateway-listen") if gateway else ""
+    _check_distinct({"--listen": listen, "--engine-listen": engine, "--gateway-listen": gateway})
     links = links or ServiceLinks()
     for address, option in ((listen, "--listen"), (engine, "--engine-listen")):
         _check_reach(address, option, exposure(links.own.serves, asks_tokens=asks_tokens), insecure, report)
@@ -172,6 +176,16 @@ def plan_server(
         allow=tuple(allow),
         private_networks=private_networks,
     )
+
+
+def _check_distinct(addresses: Mapping[str, str]) -> None:
+    """Raise CommandError if two services have the same address."""
+    taken: dict[str, str] = {}
+    for option, address in addresses.items():
+        if address and (other := taken.setdefault(address, option)) != option:
+            raise CommandError(
+                f"{other} and {option} are both {address}", "give each a port of its own (0: a free one)"
+            )
 
 
 def _close_to_others(folder: Path, report: Callable[[str], None]) -> None:
@@ -212,14 +226,28 @@ def default_data() -> Path:
 @asynccontextmanager
 async def running(config: ServerConfig, report: Callable[[str], None]) -> AsyncIterator[Supervisor]:
     """Run the services: ready when the block begins, stopped when it ends. Raises CommandError."""
-    config.tokens.make(config.database)
-    supervisor = Supervisor(config.services(), report)
-    supervisor.start()
-    try:
-        await unless_failing(supervisor, _wait_until_ready(config))
-        yield supervisor
-    finally:
-        await supervisor.stop()
+    with _locked(config.data):
+        config.tokens.make(config.database)
+        supervisor = Supervisor(config.services(), report)
+        supervisor.start()
+        try:
+            await unless_failing(supervisor, _wait_until_ready(config))
+            yield supervisor
+        finally:
+            await supervisor.stop()
+
+
+@contextmanager
+def _locked(data: Path) -> Iterator[None]:
+    """Keep other servers from a data folder. Raises CommandError if one runs there: its logs and its files with process
+    ids are in use."""
+    with (data / LOCK).open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            told = f"a server runs on the data folder {data} already"
+            raise CommandError(told, "use that one, or choose another folder with --data DIR", ERROR) from None
+        yield
 
 
 async def unless_failing(supervisor: Supervisor, work: Coroutine[Any, Any, T]) -> T:
@@ -229,7 +257,7 @@ async def unless_failing(supervisor: Supervisor, work: Coroutine[Any, Any, T]) -
         await asyncio.wait([working, failing], return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return await working
-        raise _explain(failing.result().service)
+        raise _explain(failing.result())
     finally:
         working.cancel()
         failing.cancel()
@@ -243,12 +271,16 @@ async def _wait_until_ready(config: ServerConfig) -> None:
         await wait_until_serving(address, READY_S, config.links.own.calls)
 
 
-def _explain(service: Service) -> CommandError:
-    """Return the error for a failing service, with the end of its log."""
+def _explain(failing: ServiceProcess) -> CommandError:
+    """Return the error for a failing service, with the end of what it has logged since it was started here."""
+    service = failing.service
     message = f"the {service.name} ends each time it is started"
     if service.log is None:
         return CommandError(message, exit_code=UNREACHABLE)
-    lines = service.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+    lines = failing.logged().splitlines()[-_LOG_TAIL_LINES:]
+    if not lines:
+        advice = f"is there room on the disk of {service.log.parent}? --verbose logs to this terminal"
+        return CommandError(f"{message}, and has logged nothing", advice, UNREACHABLE)
     told = "\n".join(f"  {line}" for line in lines)
     return CommandError(f"{message}; its log ends with:\n{told}", exit_code=UNREACHABLE)
 

@@ -57,11 +57,20 @@ class ServiceProcess:
         self._run: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._report = report
+        self._log_begins = _size_of(service.log)
 
     @property
     def pid(self) -> int:
         """Return the process id, 0 while it does not run."""
         return self._process.pid if self._process is not None and self._process.returncode is None else 0
+
+    def logged(self) -> str:
+        """Return what it has logged since it was started here; empty if its output goes elsewhere."""
+        if self.service.log is None:
+            return ""
+        with self.service.log.open("rb") as log:
+            log.seek(self._log_begins)
+            return log.read().decode("utf-8", "replace")
 
     def start(self) -> None:
         """Start it, and keep it running."""
@@ -152,6 +161,11 @@ class Supervisor:
             for wait in waits:
                 wait.cancel()
         return waits[done.pop()]
+
+
+def _size_of(log: Path | None) -> int:
+    """Return the size of a log in bytes; 0 if there is none."""
+    return log.stat().st_size if log is not None and log.exists() else 0
 
 
 def command_of(service: Service) -> list[str]:

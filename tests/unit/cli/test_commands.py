@@ -96,7 +96,7 @@ def test_a_server_that_is_not_there_is_said(type_command: Type, monkeypatch: pyt
     assert "Traceback" not in ended.err
 
 
-@pytest.mark.parametrize("address", ["nonsense", "host:", "host:port"])
+@pytest.mark.parametrize("address", ["nonsense", "host:", "host:port", "http://127.0.0.1:7700"])
 def test_an_address_that_is_none_is_said(type_command: Type, address: str) -> None:
     """The address of a server needs a host and a port."""
     ended = type_command("list", "-s", address)

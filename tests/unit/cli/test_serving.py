@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.ports import free_address
 from typer import BadParameter
 
 from dalsegno.api import settings as api_settings
@@ -49,6 +50,14 @@ def test_other_machines_reach_it_only_with_leave(listen: str, engine: str, optio
     insecure = {service.name for service in config.services() if "--insecure" in service.command}
     assert insecure == {"engine", "api"}
     assert not any("--insecure" in service.command for service in plan_server(tmp_path, LOCAL, LOCAL).services())
+
+
+def test_no_two_services_have_one_address(tmp_path: Path) -> None:
+    """Both options are named."""
+    address = free_address()
+    for engine, gateway in ((address, ""), (LOCAL, address)):
+        with pytest.raises(CommandError, match=rf"--listen and --(engine|gateway)-listen are both {address}"):
+            plan_server(tmp_path, address, engine, gateway=gateway)
 
 
 def test_private_networks_are_for_engine_and_executor(tmp_path: Path) -> None:
