@@ -181,5 +181,5 @@ async def test_an_answer_that_cannot_be_given_is_no_concern_of_others(caplog: py
         rig.conductor.put(Answered(number))
     await until(lambda: len(answered) == 2)
     await rig.conductor.stop(5.0)
-    assert "answering failed" in caplog.text
+    assert "a callback failed" in caplog.text
     assert not rig.conductor._thread.is_alive()
