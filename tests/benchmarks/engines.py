@@ -76,8 +76,8 @@ def _busy_s() -> float:
 
 
 async def _run_many(client: Client, workflows: int) -> None:
-    """Run so many workflows, at most IN_FLIGHT at once. Each of these may be on its way to start: a start takes as long
-    as a task, so fewer starts at once would bound how many are under way."""
+    """Run so many workflows, at most IN_FLIGHT at once. All of these may be starts that wait for their answers: a start
+    takes as long as a task, so a lower limit of starts would limit how many workflows run."""
     begun = 0
     marks: deque[tuple[int, str]] = deque()
     ended = 0

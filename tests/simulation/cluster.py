@@ -362,8 +362,8 @@ class Cluster:
 
     def _help_actions(self, queries: Queries, row: ExecutionRow) -> None:
         """Have the delegates of an execution completed: also of an ended one, for they may still be due to give a sign
-        of life. So are its paused actions, whose executors may be gone. What waits for an executor of its own is
-        cancelled: perhaps none is called so any more."""
+        of life. Its paused actions are completed too: their executors may be gone. What waits for an executor of its
+        own is cancelled: perhaps none is called so any more."""
         attempts = queries.attempts(row.id, size=1000).rows
         open_ones = [each for each in attempts if each.state not in COMPLETED_ATTEMPT]
         if not open_ones and row.state in COMPLETED_EXECUTION and not row.active_count:

@@ -12,7 +12,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -239,14 +239,18 @@ async def running(config: ServerConfig, report: Callable[[str], None]) -> AsyncI
 
 @contextmanager
 def _locked(data: Path) -> Iterator[None]:
-    """Keep other servers from a data folder. Raises CommandError if one runs there: its logs and its files with process
-    ids are in use."""
-    with (data / LOCK).open("ab") as lock:
+    """Keep other servers from a data folder. Raises CommandError if one runs there, because its logs and its files with
+    process ids are in use, and if the folder cannot be written."""
+    with ExitStack() as files:
         try:
+            lock = files.enter_context((data / LOCK).open("ab"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             told = f"a server runs on the data folder {data} already"
             raise CommandError(told, "use that one, or choose another folder with --data DIR", ERROR) from None
+        except OSError as error:
+            told = f"the file {data / LOCK} cannot be locked: {error.strerror}"
+            raise CommandError(told, "choose another folder with --data DIR", ERROR) from None
         yield
 
 

@@ -97,8 +97,8 @@ class Application:
     async def _serve(self, scope: Any, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         path, method = scope["path"], scope["method"]
-        if misleading := _misleading(scope, headers):
-            await misleading.send(send)
+        if wrong_headers := _refuse_headers(scope, headers):
+            await wrong_headers.send(send)
             return
         if told := (scope.get("state") or {}).get(REFUSED):
             await refusal(403, Code.PERMISSION_DENIED, told).send(send)
@@ -190,7 +190,7 @@ def _not_found() -> Response:
     return refusal(404, Code.UNIMPLEMENTED, told)
 
 
-def _misleading(scope: Any, headers: Mapping[str, str]) -> Response | None:
+def _refuse_headers(scope: Any, headers: Mapping[str, str]) -> Response | None:
     """Refuse headers that are too large together, and those that a proxy may understand in another way. A connection of
     HTTP/1.1 ends then: where its next request begins is not certain."""
     close = (("connection", "close"),) if scope["http_version"].startswith("1") else ()

@@ -1,7 +1,7 @@
 """Read the bodies of requests: within their time, within the memory of all of them, and to their end.
 
-Then see to it that their memory is free again: the error of a call that has failed is in a cycle with the frames of the
-Connect library, which hold the body.
+Their memory must then be free again. The error of a failed call is in a cycle with frames of the Connect library, and
+these hold the body: so cycles are collected here.
 
 Hypercorn hands a body on through a short queue, and while that is full it reads nothing more of the connection, whose
 other streams wait too. So somebody must read to the end, also of a request that was refused at its first byte.
@@ -35,7 +35,8 @@ BODIES_BYTES_MAX = 4 * READ_BYTES
 three times as much."""
 
 COLLECT_BYTES = 8 * 1024 * 1024
-"""After so many bytes of bodies, cycles are collected: by itself Python waits for many small objects."""
+"""After so many bytes of bodies, cycles are collected. By itself Python collects after many new objects, not
+after large ones."""
 
 Receive = Callable[[], Awaitable[Any]]
 Application = Callable[[Any, Receive, Send], Awaitable[None]]

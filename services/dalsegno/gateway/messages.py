@@ -157,26 +157,26 @@ def parse_json(data: bytes | bytearray, kind: type[Message]) -> bytes:
     try:
         message: Message = _JSON.decode(bytes(data), kind)
     except (ParseError, ValueError, RecursionError) as error:
-        raise _no_message(data, kind, error) from None
+        raise _explain(data, kind, error) from None
     if not _OBJECT.match(data):  # an empty list or text, which the parser takes for an object
-        raise _no_object(kind)
+        raise _not_an_object(kind)
     return message.SerializeToString()
 
 
-def _no_message(data: bytes | bytearray, kind: type[Message], error: Exception) -> refusals.InvalidRequest:
+def _explain(data: bytes | bytearray, kind: type[Message], error: Exception) -> refusals.InvalidRequest:
     """Return why this is no JSON of a message."""
     if not data:
         return refusals.InvalidRequest.of("", "the body is empty: send at least {}")
     value = _loaded(data)
     if not isinstance(value, dict):
-        return _no_object(kind)
+        return _not_an_object(kind)
     if wrong := list(islice(_wrong_fields(value, kind.DESCRIPTOR, ""), _WRONG_MAX)):
         return refusals.InvalidRequest(wrong)
     told = " ".join(str(error).split()).removesuffix(".")
     return refusals.InvalidRequest.of("", f"the JSON is not a {kind.DESCRIPTOR.full_name}: {told}")
 
 
-def _no_object(kind: type[Message]) -> refusals.InvalidRequest:
+def _not_an_object(kind: type[Message]) -> refusals.InvalidRequest:
     return refusals.InvalidRequest.of("", f"the JSON is not a {kind.DESCRIPTOR.full_name}: it is no object")
 
 
@@ -201,7 +201,7 @@ def _wrong_fields(value: object, descriptor: Any, path: str) -> Iterator[refusal
             yield refusals.Violation(place, _no_such_field(name[:_NAME_MAX], descriptor))
         elif field.message_type is None:
             if field.type == field.TYPE_STRING:
-                yield from _no_texts(member if field.is_repeated and isinstance(member, list) else [member], place)
+                yield from _check_texts(member if field.is_repeated and isinstance(member, list) else [member], place)
         elif field.message_type.GetOptions().map_entry:
             inner = field.message_type.fields_by_name["value"].message_type
             for key, each in member.items() if inner is not None and isinstance(member, dict) else ():
@@ -213,13 +213,13 @@ def _wrong_fields(value: object, descriptor: Any, path: str) -> Iterator[refusal
             yield from _wrong_fields(member, field.message_type, place)
 
 
-def _no_texts(values: list[Any], place: str) -> Iterator[refusals.Violation]:
+def _check_texts(values: list[Any], place: str) -> Iterator[refusals.Violation]:
     """Yield a violation if one of these is neither a text nor null."""
     wrong = next((each for each in values if not isinstance(each, str | None)), None)
     if isinstance(wrong, dict | list):
-        yield refusals.Violation(place, 'is a text: write JSON in it as a text, such as "{\\"a\\": 1}"')
+        yield refusals.Violation(place, 'must be a text: write its JSON as a text, such as "{\\"a\\": 1}"')
     elif wrong is not None:
-        yield refusals.Violation(place, f"is a text: write it in quotes, not {json.dumps(wrong)[:_NAME_MAX]}")
+        yield refusals.Violation(place, f"must be a text in quotes, not {json.dumps(wrong)[:_NAME_MAX]}")
 
 
 def _no_such_field(name: str, descriptor: Any) -> str:

@@ -90,8 +90,10 @@ async def _collect_now_and_then() -> None:
 async def return_when_grown(
     clear_caches: Callable[[], None] = lambda: None, has_dropped: Callable[[], bool] = lambda: False
 ) -> None:
-    """Return memory whenever the process has grown, until cancelled. This alone is for a process that collects cycles
-    itself: what is in use at a collection of each second is not collected later, if it is in a cycle then.
+    """Return memory whenever the process has grown, until cancelled.
+
+    A process that collects cycles itself uses this alone. `collect_new` each second would exempt objects that are in
+    use at that time from all later collections, large bodies too.
 
     `clear_caches` empties caches. `has_dropped`: whether something large was dropped since the last call.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typer import BadParameter
 from dalsegno.api import settings as api_settings
 from dalsegno.cli.exits import CommandError
 from dalsegno.cli.permissions import read_networks
-from dalsegno.cli.serving import plan_server
+from dalsegno.cli.serving import LOCK, plan_server, running
 from dalsegno.engine import settings as engine_settings
 
 LOCAL = "127.0.0.1:0"
@@ -58,6 +59,15 @@ def test_no_two_services_have_one_address(tmp_path: Path) -> None:
     for engine, gateway in ((address, ""), (LOCAL, address)):
         with pytest.raises(CommandError, match=rf"--listen and --(engine|gateway)-listen are both {address}"):
             plan_server(tmp_path, address, engine, gateway=gateway)
+
+
+def test_a_folder_that_cannot_be_locked_is_told(tmp_path: Path) -> None:
+    """In a sentence, before any service is started."""
+    config = plan_server(tmp_path, LOCAL, LOCAL)
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(CommandError, match=f"{LOCK} cannot be locked: Is a directory"):
+        asyncio.run(running(config, print).__aenter__())
+    assert list(tmp_path.glob("*.pid")) == []
 
 
 def test_private_networks_are_for_engine_and_executor(tmp_path: Path) -> None:

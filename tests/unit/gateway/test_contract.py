@@ -20,7 +20,7 @@ METHODS = {f"{method.containing_service.name}/{method.name}": method for each in
 
 @pytest.mark.parametrize("name", METHODS)
 async def test_answers_are_the_same_json_in_both_libraries(name: str) -> None:
-    """Whatever an answer holds: texts with odd characters, numbers, times, enums, maps and parts of parts."""
+    """Answers with odd characters, numbers, times, enums, maps and nested messages."""
     descriptor = METHODS[name].output_type
     kind = GetMessageClass(descriptor)
     compared = 0

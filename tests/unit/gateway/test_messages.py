@@ -68,10 +68,10 @@ async def test_gzip_streams_one_after_another_are_refused() -> None:
 @pytest.mark.parametrize(
     ("body", "field", "told"),
     [
-        (b'{"input": {"v": 1}}', "input", "write JSON in it as a text"),
-        (b'{"input": [1]}', "input", "write JSON in it as a text"),
-        (b'{"workflow": 5}', "workflow", "write it in quotes, not 5"),
-        (b'{"stopAt": ["a", true]}', "stopAt", "write it in quotes, not true"),
+        (b'{"input": {"v": 1}}', "input", "write its JSON as a text"),
+        (b'{"input": [1]}', "input", "write its JSON as a text"),
+        (b'{"workflow": 5}', "workflow", "must be a text in quotes, not 5"),
+        (b'{"stopAt": ["a", true]}', "stopAt", "must be a text in quotes, not true"),
         (b"5", "", "it is no object"),
         (b"null", "", "it is no object"),
         (b'["a"]', "", "it is no object"),

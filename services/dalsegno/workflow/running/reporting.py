@@ -147,7 +147,7 @@ def _waits(step: Step) -> bool:
 
 
 def _is_going_back(step: Step) -> bool:
-    """Return whether a revert is under way, or paused. What does not end by itself is cancelled then."""
+    """Return whether a revert is under way, or paused. Actions that do not end by themselves are cancelled then."""
     return step.execution.revert is not None
 
 
