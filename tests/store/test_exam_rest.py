@@ -27,7 +27,6 @@ from dalsegno.store.records import (
 )
 from dalsegno.store.store import Store, StoreConflict
 from dalsegno.workflow.changes import AttemptMoved, Timer
-from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.events import PauseRequested, TaskDone, TaskOutcome, TimerFired
 from dalsegno.workflow.states import AttemptState
 from dalsegno.workflow.value import Value
@@ -293,21 +292,21 @@ def test_attempts_are_found_by_alias(store: Store) -> None:
         assert queries.aliased_attempts("", "") == []
 
 
-def test_small_journals_are_read_together(store: Store) -> None:
-    """Those that refer to no large value, whole and in order: replayed they give the executions."""
-    scenes = [add_task(start(f"e{number}"), 1, AttemptState.RUNNING) for number in (1, 2)]
+def test_the_changes_of_several_executions_are_read_together(store: Store) -> None:
+    """From where each is known, in order, with their large values as long as these are not too long together."""
+    scenes = [add_task(start(f"e{number}"), 1, AttemptState.RUNNING) for number in (1, 2, 3, 4)]
     save(store, *scenes)
-    save(store, scenes[0].do(AttemptMoved(key=(1, 0, 1), state=AttemptState.SUCCESS, at_s=4.0)))
-    large = add_task(start("e3"), 1, AttemptState.RUNNING)
-    large.do(AttemptMoved(key=(1, 0, 1), state=AttemptState.SUCCESS, result=Value(data="x" * 2_000), at_s=4.0))
-    save(store, large)
+    known = scenes[1].execution.revision
+    for scene, size in zip(scenes, (1, 1, 2_000, 9_000), strict=True):
+        result = Value(data="\u00e4" * size)
+        save(store, scene.do(AttemptMoved(key=(1, 0, 1), state=AttemptState.SUCCESS, result=result, at_s=4.0)))
+    after = {"e1": 0, "e2": known, "e3": 0, "e4": known, "gone": 0}
     with store.write() as transaction:
-        found = transaction.plain_journals({"e1": 1, "e2": 1, "e3": 1, "gone": 1})
-        assert found.keys() == {"e1", "e2"}
-        for execution_id, texts in found.items():
-            changes = [change for text in texts for change in decode_changes(text, Texts())]
-            assert changes == transaction.changes_after(execution_id, 0)
-        assert transaction.plain_journals({}) == {}
+        found = transaction.written_changes(after, 5_000)
+        assert found.keys() == {"e1", "e2", "e3"}
+        for execution_id, written in found.items():
+            assert written.decoded() == transaction.changes_after(execution_id, after[execution_id])
+        assert transaction.written_changes(after, 20_000).keys() == {"e1", "e2", "e3", "e4"}
 
 
 def test_a_heartbeat_is_kept_with_its_attempt(store: Store) -> None:

@@ -9,12 +9,24 @@ from dalsegno.store.records import JournalChange
 from dalsegno.store.row_batch import decode_entries
 from dalsegno.store.rows import digests
 from dalsegno.workflow.changes import AnyChange
-from dalsegno.workflow.codec import Texts, encode_changes
+from dalsegno.workflow.codec import Texts, decode_changes, encode_changes
 from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.value import byte_length
 
 CHANGE_BYTES = 300
 """Estimated bytes of a change in a message, without its values."""
+
+
+class WrittenChanges(NamedTuple):
+    """Changes of one execution as they are stored. Those of many are read by one query, and most are decoded later."""
+
+    rows: Sequence[str]
+    texts: Texts
+    """By digest: the large values that the rows refer to, and perhaps others."""
+
+    def decoded(self) -> list[AnyChange | Consolidated]:
+        """Return the changes."""
+        return [change for row in self.rows for change in decode_changes(row, self.texts)]
 
 
 class JournalRow(NamedTuple):

@@ -18,6 +18,7 @@ import msgspec
 from immutables import Map
 
 from dalsegno.store.discards import Removal
+from dalsegno.store.journals import WrittenChanges
 from dalsegno.store.library import definition_row, document_digest
 from dalsegno.store.memory_discards import MemoryDiscards, put_cell, set_inner, without
 from dalsegno.store.records import (
@@ -192,14 +193,15 @@ class MemoryTransaction(MemoryDiscards):
     ) -> list[AnyChange | Consolidated]:
         return self._snapshot.changes_after(execution_id, revision, until)
 
-    def plain_journals(self, first_sequences: Mapping[str, int]) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for execution_id in first_sequences:
-            aside = Texts()
-            changes = self.changes_after(execution_id, 0)
-            written = encode_changes(changes, aside)
-            if changes and not aside:
-                found[execution_id] = [written]
+    def written_changes(self, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
+        found: dict[str, WrittenChanges] = {}
+        for execution_id, revision in after.items():
+            texts = Texts()
+            if changes := self.changes_after(execution_id, revision):
+                written = encode_changes(changes, texts)
+                texts_max -= sum(map(len, texts.values()))
+                if texts_max >= 0 or not texts:
+                    found[execution_id] = WrittenChanges([written], texts)
         return found
 
     def save_all(self, batch: Sequence[Saved], busy: Collection[str] = (), keeper: int = 0) -> dict[str, Removal]:

@@ -214,8 +214,18 @@ class Statements:
     def _write_discards(self) -> None:
         mark, among = self._mark, self._among
         gone = f"{{}} <= {mark} AND NOT ({among('{}')})"
-        self.journals_of = (
-            f"SELECT execution_id, last, changes FROM journal WHERE {among('execution_id')} ORDER BY execution_id, last"
+        if self._is_sqlite:
+            revisions = "SELECT key AS id, value AS after FROM json_each(?)"
+        else:
+            revisions = 'SELECT key COLLATE "C" AS id, value::integer AS after FROM json_each_text(%s::json)'
+        self.changes_after = (
+            f"SELECT execution_id, changes FROM ({revisions}) AS known JOIN journal"
+            " ON execution_id = known.id AND last > known.after ORDER BY execution_id, last"
+        )
+        self.texts_of = (
+            "SELECT execution_id, digest, text FROM (SELECT execution_id, digest, text,"
+            " sum(length(text)) OVER (ORDER BY execution_id, digest) AS so_far FROM texts"
+            f" WHERE {among('execution_id')} AND {among('digest')}) AS each WHERE so_far <= {mark}"
         )
         self.journal_row_at = (
             f"SELECT last, first, entries, changes FROM journal WHERE execution_id = {mark} AND last >= {mark}"

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from dalsegno.store.discards import Removal
 from dalsegno.store.filters import EVERYTHING, Filter
+from dalsegno.store.journals import WrittenChanges
 from dalsegno.store.pages import PAGE_BYTES_MAX
 from dalsegno.store.records import (
     AttemptRow,
@@ -342,9 +343,10 @@ class Transaction(TokenChanges, Protocol):
         """
         ...
 
-    def plain_journals(self, first_sequences: Mapping[str, int]) -> dict[str, list[str]]:
-        """Return the whole journals of those of these executions that refer to no large value: the changes of each row
-        as JSON text. `first_sequences`: where the journal of each begins."""
+    def written_changes(self, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
+        """Return the changes of these executions after these revisions, each of which is the end of a journal row or
+        lies before the journal. Leave out executions when the large values of all take more than `texts_max`
+        characters."""
         ...
 
     def save_all(self, batch: Sequence[Saved], busy: Collection[str] = (), keeper: int = 0) -> dict[str, Removal]:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from dalsegno.store.answers import AnsweredRequests
 from dalsegno.store.discards import Removal
+from dalsegno.store.journals import WrittenChanges
 from dalsegno.store.library import Library
 from dalsegno.store.queries import SqlQueries, session_row
 from dalsegno.store.records import (
@@ -30,10 +31,11 @@ from dalsegno.store.records import (
 )
 from dalsegno.store.removal import Discards
 from dalsegno.store.row_batch import RowBatch, gather
-from dalsegno.store.rows import Cells, digests
+from dalsegno.store.rows import Cells
 from dalsegno.store.statements import OWNED, Statements
 from dalsegno.store.store import Queries
 from dalsegno.store.tables import EXECUTIONS, METADATA, SESSIONS
+from dalsegno.store.texts import referenced_digests
 from dalsegno.store.tokens import TokenWrites
 from dalsegno.store.unsent import Unsent
 from dalsegno.workflow.changes import AnyChange
@@ -108,16 +110,28 @@ class SqlTransaction(Library, AnsweredRequests, Discards, TokenWrites):
     ) -> list[AnyChange | Consolidated]:
         return self._queries.changes_after(execution_id, revision, until)
 
-    def plain_journals(self, first_sequences: Mapping[str, int]) -> dict[str, list[str]]:
-        statements = self._statements
-        found: dict[str, list[str]] = {}
-        large: set[str] = set()
-        for execution_id, last, changes in self._ask(statements.journals_of, statements.list_of(first_sequences)):
-            if digests(changes):
-                large.add(execution_id)
-            elif last >= first_sequences[execution_id]:
-                found.setdefault(execution_id, []).append(changes)
-        return {execution_id: changes for execution_id, changes in found.items() if execution_id not in large}
+    def written_changes(self, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
+        rows: dict[str, list[str]] = {}
+        for execution_id, changes in self._ask(self._statements.changes_after, json.dumps(after)):
+            rows.setdefault(execution_id, []).append(changes)
+        wanted = {execution_id: found for execution_id, each in rows.items() if (found := referenced_digests(each))}
+        texts = self._texts_of(wanted, texts_max) if wanted else {}
+        return {
+            execution_id: WrittenChanges(each, texts.get(execution_id, Texts()))
+            for execution_id, each in rows.items()
+            if texts.get(execution_id, {}).keys() >= {*wanted.get(execution_id, ())}
+        }
+
+    def _texts_of(self, wanted: Mapping[str, Collection[str]], texts_max: int) -> dict[str, Texts]:
+        """Return the texts with these digests by execution, as many as have `texts_max` characters together."""
+        list_of = self._statements.list_of
+        all_digests = {digest for each in wanted.values() for digest in each}
+        found: dict[str, Texts] = {}
+        for execution_id, digest, text in self._ask(
+            self._statements.texts_of, list_of(wanted), list_of(all_digests), texts_max
+        ):
+            found.setdefault(execution_id, Texts())[digest] = text
+        return found
 
     def save_all(self, batch: Sequence[Saved], busy: Collection[str] = (), keeper: int = 0) -> dict[str, Removal]:
         rows, statements = gather(batch), self._statements

@@ -35,6 +35,7 @@ from dalsegno.engine.executors import reports
 from dalsegno.engine.executors.reports import read_greeting
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.engine.timers import Timers
+from dalsegno.store.journals import WrittenChanges
 from dalsegno.store.memory import MemoryTransaction
 from dalsegno.store.records import NewMessage, ReadyAttempt
 from dalsegno.v1 import executor_service_pb2 as wire
@@ -281,8 +282,10 @@ def test_a_copy_that_is_ahead_of_the_store_is_not_believed(rig: Rig, ahead: int)
     rig.carry_out(start)
     copy, _ = rig.copies._copies[start.execution_id]
     revision = copy.execution.revision
+    known = rig.copies.known(start.execution_id, revision - ahead, 1)
+    assert known == (0 if ahead else revision)
     with rig.store.write() as transaction:
-        found = rig.copies.catch_up(start.execution_id, revision - ahead, 1, transaction)
+        found = rig.copies.catch_up(start.execution_id, known, transaction.changes_after(start.execution_id, known))
     assert (found is copy, found.execution.revision) == (not ahead, revision)
     assert (start.execution_id in rig.copies) == (not ahead)
 
@@ -294,13 +297,13 @@ def test_small_journals_are_read_together_once(rig: Rig, monkeypatch: pytest.Mon
     for each in starts[1:]:
         rig.copies.drop(each.execution_id)
     read: list[list[str]] = []
-    plain_journals = MemoryTransaction.plain_journals
+    written_changes = MemoryTransaction.written_changes
 
-    def noted(transaction: MemoryTransaction, first_sequences: Mapping[str, int]) -> Mapping[str, list[str]]:
-        read.append(list(first_sequences))
-        return plain_journals(transaction, first_sequences)
+    def noted(transaction: MemoryTransaction, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
+        read.append(list(after))
+        return written_changes(transaction, after, texts_max)
 
-    monkeypatch.setattr(MemoryTransaction, "plain_journals", noted)
+    monkeypatch.setattr(MemoryTransaction, "written_changes", noted)
     rig.carry_out(*(answer(run) for run in rig.sent))
     assert [sorted(each) for each in read] == [sorted(each.execution_id for each in starts[1:])]
 

@@ -22,6 +22,7 @@ from dalsegno.engine.batches.work import DeliverEvent
 from dalsegno.engine.executors import dispatcher
 from dalsegno.engine.executors.streams import ExecutorStream
 from dalsegno.engine.timers import Poll, Timers
+from dalsegno.store.journals import WrittenChanges
 from dalsegno.store.memory import MemoryStore, MemoryTransaction
 from dalsegno.store.records import NewMessage
 from dalsegno.store.store import StoreConflict
@@ -299,13 +300,13 @@ def test_few_journals_are_read_for_what_a_batch_has_no_time_to_step(store: Memor
         gone.start()
     reports = [answer(run) for run in gone.rig.sent]
     read: list[int] = []
-    plain_journals = MemoryTransaction.plain_journals
+    written_changes = MemoryTransaction.written_changes
 
-    def count(transaction: MemoryTransaction, first_sequences: Mapping[str, int]) -> dict[str, list[str]]:
-        read.append(len(first_sequences))
-        return plain_journals(transaction, first_sequences)
+    def count(transaction: MemoryTransaction, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
+        read.append(len(after))
+        return written_changes(transaction, after, texts_max)
 
-    with patch.object(MemoryTransaction, "plain_journals", count):
+    with patch.object(MemoryTransaction, "written_changes", count):
         one.rig.carry_out(*reports)
     assert max(read) <= claims.LOADED_TOGETHER
     assert sum(read) == len(reports)
@@ -323,13 +324,13 @@ def test_long_executions_are_loaded_together_too(store: MemoryStore) -> None:
                 add_task(scene, task, AttemptState.RUNNING)
             transaction.save_all([scene.saved()])
     read: list[int] = []
-    plain_journals = MemoryTransaction.plain_journals
+    written_changes = MemoryTransaction.written_changes
 
-    def count(transaction: MemoryTransaction, first_sequences: Mapping[str, int]) -> dict[str, list[str]]:
-        read.append(len(first_sequences))
-        return plain_journals(transaction, first_sequences)
+    def count(transaction: MemoryTransaction, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
+        read.append(len(after))
+        return written_changes(transaction, after, texts_max)
 
-    with store.write() as transaction, patch.object(MemoryTransaction, "plain_journals", count):
+    with store.write() as transaction, patch.object(MemoryTransaction, "written_changes", count):
         loaded = Claims(transaction, cache, StepNote(), last_resort=False)
         loaded.add(names)
         tasks = [len(loaded.load(name).execution.tasks) for name in names]

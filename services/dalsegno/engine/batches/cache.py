@@ -375,21 +375,29 @@ class ExecutionCache:
         kept = self._copies.get(execution_id)
         return kept[0] if kept is not None and kept[0].execution.revision == revision else None
 
-    def catch_up(self, execution_id: str, revision: int, first_sequence: int, transaction: Transaction) -> Copy:
-        """Return the execution at its current revision: the cached one brought up to it, or a new one.
+    def known(self, execution_id: str, revision: int, first_sequence: int) -> int:
+        """Return the revision of the cached execution, if it can be brought up to this one. 0: it has to be loaded
+        anew, because it is not cached or has discarded its beginning meanwhile.
 
-        `first_sequence`: that of its journal. If it has discarded its beginning meanwhile, a new one is loaded.
+        `first_sequence`: that of its journal.
         """
         kept = self._copies.get(execution_id)
-        if kept is not None:
-            copy = kept[0]
-            known = copy.execution.revision
-            if known <= revision and copy.execution.first_sequence == first_sequence:
-                copy.go_on(transaction.changes_after(execution_id, known))
-                return copy
-            # A higher revision is impossible, unless a commit was lost that this engine saw succeed.
-            self.drop(execution_id)
-        return self.load(execution_id, transaction)
+        if kept is None:
+            return 0
+        execution = kept[0].execution
+        # A higher revision is impossible, unless a commit was lost that this engine saw succeed.
+        is_usable = execution.revision <= revision and execution.first_sequence == first_sequence
+        return execution.revision if is_usable else 0
+
+    def catch_up(self, execution_id: str, known: int, changes: Sequence[AnyChange | Consolidated]) -> Copy:
+        """Return the execution with these changes applied: to the cached one at the revision `known`, or, if that is 0,
+        to a new one."""
+        if known:
+            copy, _ = self._copies[execution_id]
+            copy.go_on(changes)
+            return copy
+        self.drop(execution_id)
+        return Copy(replay(changes), None, changes)
 
     def load(self, execution_id: str, transaction: Transaction) -> Copy:
         """Load a new copy from the journal. Nobody else has a reference to it."""

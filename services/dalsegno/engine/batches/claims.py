@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from dalsegno.engine.batches.cache import Copy, ExecutionCache
 from dalsegno.engine.batches.step_note import StepNote
+from dalsegno.store.journals import WrittenChanges
 from dalsegno.store.records import Begun, DefinitionPlace
 from dalsegno.store.store import Transaction
 from dalsegno.workflow.changes import AnyChange
-from dalsegno.workflow.codec import Texts, decode_changes
 from dalsegno.workflow.consolidated import Consolidated
 from dalsegno.workflow.journal import replay
 from dalsegno.workflow.model import MISTRAL_RULES, ORQUESTA_RULES, Workflow
@@ -19,14 +19,17 @@ Recorded = AnyChange | Consolidated
 """What a journal has."""
 
 SMALL_REVISION = 1_000
-"""Executions with at most so many changes are loaded together: their journals by one query, and without the numbers of
-changes, which nothing needs here."""
+"""Executions with at most so many changes to read are loaded together: their journals by one query, and without the
+numbers of changes, which nothing needs here."""
 
-LOADED_TOGETHER = 20
+LOADED_TOGETHER = 64
 """How many at most. A batch that takes over hundreds from another engine has time to step some of them only."""
 
 CHANGES_TOGETHER = 2_000
 """How many changes they have at most, together."""
+
+TEXTS_TOGETHER = 1024 * 1024
+"""How long their large values are at most, together, in characters. What exceeds it is loaded by itself."""
 
 
 class Claims:
@@ -47,9 +50,11 @@ class Claims:
         self._transaction, self._cache, self._step_note = transaction, cache, step_note
         self._last_resort = last_resort
         self._first_sequences: dict[str, int] = {}
-        self._small_journals: dict[str, list[str]] = {}
-        self._asked: set[str] = set()
-        """The executions whose small journals were asked for."""
+        self._read: dict[str, tuple[int, WrittenChanges]] = {}
+        """The changes that were read together with those of others and are not applied yet, and after which revision
+        they come."""
+        self._settled: set[str] = set()
+        """The executions that were loaded, or whose changes were read as far as they can be read together."""
 
     def add(
         self, execution_ids: Collection[str], engine: int = 0, places: Sequence[DefinitionPlace] = ()
@@ -84,52 +89,65 @@ class Claims:
         if not self._last_resort:
             copy = self._cache.find(execution_id, self.revisions[execution_id])
             if copy is not None:
+                self._settled.add(execution_id)
                 return copy
         began_s = time.perf_counter()
         try:
             return self._load(execution_id)
         finally:
+            self._settled.add(execution_id)
             self.loading_s += time.perf_counter() - began_s
 
     def _load(self, execution_id: str) -> Copy:
         self._step_note.mark(execution_id, "load")
         if not self._last_resort:
-            if (journal := self._small_journal(execution_id)) is not None:
-                changes = [change for text in journal for change in decode_changes(text, Texts())]
-                return Copy(replay(changes), None, changes)
-            first = self._first_sequences[execution_id]
-            return self._cache.catch_up(execution_id, self.revisions[execution_id], first, self._transaction)
+            known = self._known(execution_id)
+            read = self._read_together(execution_id, known)
+            changes = self._transaction.changes_after(execution_id, known) if read is None else read.decoded()
+            return self._cache.catch_up(execution_id, known, changes)
         changes = self._transaction.changes_after(execution_id, 0)
         execution = replay(changes)
         created = execution.created
         rules = ORQUESTA_RULES if created.language == "orquesta" else MISTRAL_RULES
         return Copy(execution, Workflow(created.workflow, {}, rules=rules), changes)
 
-    def _small_journal(self, execution_id: str) -> list[str] | None:
-        """Return the journal, as stored, of a small execution that is not in memory; None: it is loaded by itself.
-        Those of a batch are read by few queries, as many delegates are completed at once."""
-        if self.revisions[execution_id] > SMALL_REVISION or execution_id in self._cache:
-            return None
-        if execution_id not in self._asked and not self.deaths:
-            ids = self._next_small(execution_id)
-            self._asked.update(ids)
-            first_sequences = {each: self._first_sequences[each] for each in ids}
-            self._small_journals.update(self._transaction.plain_journals(first_sequences))
-        return self._small_journals.pop(execution_id, None)
+    def _known(self, execution_id: str) -> int:
+        """Return after which revision its changes are to be read: that of the copy in memory, or 0."""
+        return self._cache.known(execution_id, self.revisions[execution_id], self._first_sequences[execution_id])
 
-    def _next_small(self, execution_id: str) -> list[str]:
-        """Return this execution and others, of which the journals are not known yet either, to be read by one query."""
-        ids, changes = [execution_id], self.revisions[execution_id]
+    def _read_together(self, execution_id: str, known: int) -> WrittenChanges | None:
+        """Return the changes of an execution after this revision; None: they are read by themselves. Those of several
+        executions of a batch are read by few queries, as when many delegates are completed at once, or when work moves
+        from one engine to another."""
+        if execution_id not in self._settled and not self.deaths:
+            self._read_few(self._next_few(execution_id, known))
+        since, read = self._read.pop(execution_id, (known, None))
+        return read if since == known else None
+
+    def _read_few(self, known: Mapping[str, int]) -> None:
+        """Read the changes of these executions after these revisions."""
+        if not known:
+            return
+        self._settled.update(known)
+        # From 0 means from where the journal begins: what comes before that is being removed.
+        after = {each: revision or self._first_sequences[each] - 1 for each, revision in known.items()}
+        for each, written in self._transaction.written_changes(after, TEXTS_TOGETHER).items():
+            self._read[each] = known[each], written
+
+    def _next_few(self, execution_id: str, known: int) -> dict[str, int]:
+        """Return the executions to read now, and after which revisions: this one, and others of which the batch may
+        need changes. Empty: this one has too many."""
+        count = self.revisions[execution_id] - known
+        if count > SMALL_REVISION:
+            return {}
+        few = {execution_id: known}
         for each, revision in self.revisions.items():
-            if len(ids) >= LOADED_TOGETHER or changes >= CHANGES_TOGETHER:
+            if len(few) >= LOADED_TOGETHER or count >= CHANGES_TOGETHER:
                 break
-            if (
-                each != execution_id
-                and changes + revision <= CHANGES_TOGETHER
-                and revision <= SMALL_REVISION
-                and each not in self._asked
-                and each not in self._cache
-            ):
-                ids.append(each)
-                changes += revision
-        return ids
+            if each in self._settled or each in few or self._cache.find(each, revision) is not None:
+                continue
+            since = self._known(each)
+            if revision - since <= min(SMALL_REVISION, CHANGES_TOGETHER - count):
+                few[each] = since
+                count += revision - since
+        return few

@@ -514,7 +514,7 @@ class Conductor:
         rest = self._carry_out_all(batch, works)
         for work in rest:
             work.leave(batch)
-        self._dispatcher.hand_out(batch)
+        self._dispatcher.hand_out(batch, self._work_max_s)
         return rest
 
     def _carry_out_all(self, batch: Batch, works: Sequence[Work]) -> Remainder:

@@ -54,8 +54,9 @@ class HandOut(Protocol):
         """Choose what there is credit for. Return the executions to be claimed for it."""
         ...
 
-    def hand_out(self, batch: Batch) -> None:
-        """Give what was picked, and what the batch made READY, to streams with credit."""
+    def hand_out(self, batch: Batch, load_max_s: float) -> None:
+        """Give what was picked, and what the batch made READY, to streams with credit. When loading executions for it
+        has taken so long, the rest waits for the next batch."""
         ...
 
     def commit(self, batch: Batch) -> Outgoing:

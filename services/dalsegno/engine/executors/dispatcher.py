@@ -131,11 +131,14 @@ class Dispatcher:
         self._picks += self._backlog.take(credit, min(PICKS_MAX, total), part.may_hand_out)
         return {entry[1] for entry in self._picks}
 
-    def hand_out(self, batch: Batch) -> None:
-        """Hand out what was picked, then what this batch made READY, to streams with credit. The rest waits."""
+    def hand_out(self, batch: Batch, load_max_s: float) -> None:
+        """Hand out what was picked, then what this batch made READY, to streams with credit. The rest waits, also what
+        was picked and comes after loading has taken so long: those who need what is claimed wait for this batch."""
         self._occupancy.recount(batch.held)
         self._occupancy.take_in(batch.staged.values())
-        self._backlog.put_back([entry for entry in self._picks if not self._give(batch, entry)])
+        until_s = batch.claims.loading_s + load_max_s
+        waiting = [entry for entry in self._picks if batch.claims.loading_s > until_s or not self._give(batch, entry)]
+        self._backlog.put_back(waiting)
         fresh: OrderedDict[str, deque[Entry]] = OrderedDict()
         for execution_id, staged in list(batch.staged.items()):
             entries = ready_entries(staged)
