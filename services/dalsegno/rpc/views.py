@@ -13,7 +13,7 @@ import orjson
 
 from dalsegno.rpc import messages, sizes
 from dalsegno.rpc.messages import NO_RESULT, NOTHING, Awaited
-from dalsegno.store.descriptions import Serving
+from dalsegno.store.descriptions import Serving, Wanted
 from dalsegno.store.filters import ATTEMPT_FIELDS, Filter, parse_filter
 from dalsegno.store.records import AttemptRow, ExecutionFacts, ExecutionRow, TaskFacts, TaskRow
 from dalsegno.store.rows import execution_facts, task_facts
@@ -22,13 +22,15 @@ from dalsegno.v1 import execution_pb2, execution_service_pb2
 from dalsegno.workflow.execution import Execution
 from dalsegno.workflow.identity import AttemptKey, attempt_id
 from dalsegno.workflow.refusals import NotFound
+from dalsegno.workflow.states import AttemptState
 
 WAITING_MAX = 100
 NAMED_MAX = 100
 """The number of executions in a list for which the needed executor is named."""
 
 ATTEMPTS_READ = 1_000
-"""The number of attempts of a task that are read to find its children, of which 100 are listed."""
+"""The number of attempts that are looked at: of a task to find its children, of which 100 are listed, and of an
+execution in memory to find what it waits for."""
 
 Place = tuple[str, AttemptKey]
 """An attempt: its execution and its key there."""
@@ -37,6 +39,7 @@ _NONE_KNOWN: Mapping[str, Execution] = {}
 _COMING_TO_REST = ("PAUSING", "CANCELLING")
 _GOING = ("RUNNING", "REVERTING")
 _RUNNING = parse_filter("state=RUNNING delegated=false", ATTEMPT_FIELDS)
+_WITH_OTHERS = (AttemptState.RUNNING, AttemptState.PAUSED)
 _DELEGATED = parse_filter("state=RUNNING,PAUSED delegated=true", ATTEMPT_FIELDS)
 _READY = parse_filter("state=READY", ATTEMPT_FIELDS)
 _NO_REVERT = parse_filter("revert=false", ATTEMPT_FIELDS)
@@ -65,6 +68,7 @@ class Known:
 
     row: ExecutionRow
     task_counts: Mapping[str, int]
+    execution: Execution
 
 
 def read_executions(
@@ -77,7 +81,8 @@ def read_executions(
     rows.update((each, known[each].row) for each in execution_ids if each in known)
     counts = queries.task_counts(unknown) if unknown else {}
     counts.update((each, dict(known[each].task_counts)) for each in execution_ids if each in known)
-    return dict(zip(rows, _execution_messages(queries, list(rows.values()), counts), strict=True))
+    executions = {each: known[each].execution for each in execution_ids if each in known}
+    return dict(zip(rows, _execution_messages(queries, list(rows.values()), counts, executions), strict=True))
 
 
 def execution_messages(queries: Queries, rows: Sequence[ExecutionRow]) -> list[execution_pb2.Execution]:
@@ -86,30 +91,54 @@ def execution_messages(queries: Queries, rows: Sequence[ExecutionRow]) -> list[e
 
 
 def _execution_messages(
-    queries: Queries, rows: Sequence[ExecutionRow], counts: Mapping[str, Mapping[str, int]]
+    queries: Queries,
+    rows: Sequence[ExecutionRow],
+    counts: Mapping[str, Mapping[str, int]],
+    known: Mapping[str, Execution] = _NONE_KNOWN,
 ) -> list[execution_pb2.Execution]:
-    awaited = read_awaited(queries, rows)
+    awaited = read_awaited(queries, rows, known)
     return [messages.execution_message(row, counts[row.id], awaited.get(row.id, NOTHING)) for row in rows]
 
 
-def read_awaited(queries: Queries, rows: Iterable[ExecutionRow]) -> dict[str, Awaited]:
+def read_awaited(
+    queries: Queries, rows: Iterable[ExecutionRow], known: Mapping[str, Execution] = _NONE_KNOWN
+) -> dict[str, Awaited]:
     """Return what these executions wait for. One that is PAUSING, CANCELLING or REVERTING: its running attempts. One
-    that runs or is REVERTING without running attempts: an executor if it needs one, else its delegated attempts."""
+    that runs or is REVERTING without running attempts: an executor if it needs one, else its delegated attempts.
+
+    `known`: executions in memory, as they are stored. An engine creates hundreds in a batch: it does not read for each
+    what it waits for.
+    """
     awaited: dict[str, Awaited] = {}
     idle: list[ExecutionRow] = []
+    serving = Serving(queries)
     for row in rows:
         if row.state in _GOING and not row.active_count:
-            idle.append(row)
+            execution = known.get(row.id)
+            if execution is None or len(execution.attempts) > ATTEMPTS_READ:
+                idle.append(row)
+            else:
+                awaited[row.id] = _awaited_by(execution, serving)
         elif row.state in _COMING_TO_REST or row.state == "REVERTING":
             awaited[row.id] = _at_work(queries, row)
     ready = queries.executions_with_ready([row.id for row in idle]) if idle else frozenset()
-    serving = Serving(queries)
     for number, row in enumerate(idle):
         if row.id in ready:
             awaited[row.id] = Awaited((_awaited_executor(queries, row, serving) if number < NAMED_MAX else "executor",))
         else:
             awaited[row.id] = _named(queries, row, [_DELEGATED])
     return awaited
+
+
+def _awaited_by(execution: Execution, serving: Serving) -> Awaited:
+    """Return what an execution in memory without running attempts waits for."""
+    if execution.ready:
+        first = execution.attempts[min(execution.ready)]
+        ready = Wanted(execution.id, first.key, first.action, first.target, first.digest, first.input.text)
+        return Awaited((serving.awaited(ready),))
+    keys = sorted(each.key for each in execution.attempts.values() if each.delegated and each.state in _WITH_OTHERS)
+    names = [execution.attempts[key].child_id or attempt_id(execution.id, key) for key in keys[:WAITING_MAX]]
+    return Awaited(names, len(keys) - len(names))
 
 
 def _awaited_executor(queries: Queries, row: ExecutionRow, serving: Serving) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import NamedTuple
 
 import msgspec
 
 from dalsegno.store.records import AttemptRow, SessionRow
 from dalsegno.store.store import Queries
+from dalsegno.workflow.identity import AttemptKey
 from dalsegno.workflow.model import ActionDescription, Parameter
 from dalsegno.workflow.scope import Constant
 from dalsegno.workflow.targets import is_meant
@@ -62,6 +64,18 @@ def read_description(text: str) -> ActionDescription:
     )
 
 
+class Wanted(NamedTuple):
+    """A READY attempt of an execution in memory."""
+
+    execution_id: str
+    key: AttemptKey
+    action: str
+    target: str
+    digest: str
+    input: str
+    """JSON text."""
+
+
 class Serving:
     """Finds the sessions that could run a READY attempt, in one snapshot."""
 
@@ -71,7 +85,7 @@ class Serving:
         self._described: dict[str, dict[str, ActionDescription]] = {}
         self._inputs_left = INPUTS_READ
 
-    def awaited(self, row: AttemptRow) -> str:
+    def awaited(self, row: AttemptRow | Wanted) -> str:
         """Return what a READY attempt waits for: `executor` while no executor that serves it has a free slot. If nobody
         serves it, return which executor is missing: `executor of test.act(a, b) as described by 0123456789abcdef at
         TARGET`."""
@@ -90,7 +104,7 @@ class Serving:
             named += f"({_parameters(own)}) as described by {row.digest}"
         return f"{named} at {row.target}" if row.target else named
 
-    def _fits(self, row: AttemptRow, served: set[str]) -> bool:
+    def _fits(self, row: AttemptRow | Wanted, served: set[str]) -> bool:
         """Return whether one of these other descriptions accepts its input."""
         if not self._inputs_left:
             return True  # comparing each one would take too long

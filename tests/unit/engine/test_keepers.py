@@ -312,6 +312,53 @@ def test_few_journals_are_read_for_what_a_batch_has_no_time_to_step(store: Memor
     assert sum(read) == len(reports)
 
 
+def test_what_others_have_added_to_cached_executions_is_read_together(store: MemoryStore) -> None:
+    """When work moves from one engine to another and back, old copies are in memory: they are brought up to date by few
+    queries, and only what they lack is read."""
+    one, other = Life(store, 100), Life(store, 100)
+    for _ in range(10):
+        one.start()
+    first = [answer(run) for run in one.rig.sent]
+    other.rig.carry_out(*first)
+    second = [answer(run) for run in other.rig.sent]
+    read: list[dict[str, int]] = []
+    written_changes = MemoryTransaction.written_changes
+
+    def note(transaction: MemoryTransaction, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
+        read.append(dict(after))
+        return written_changes(transaction, after, texts_max)
+
+    with patch.object(MemoryTransaction, "written_changes", note):
+        one.rig.carry_out(*second)
+    assert [len(each) for each in read] == [10]
+    assert all(after > 1 for after in read[0].values())
+    assert len(one.rig.sent) == 20, "it has handed out the next task of each"
+
+
+def test_handing_out_stops_when_loading_takes_long(store: MemoryStore) -> None:
+    """What is picked is claimed, and events of other engines for it wait for the batch. The rest is handed out by the
+    batches after it."""
+    gone, one = Life(store, 0), Life(store, 100)
+    for _ in range(6):
+        gone.start()
+    store.end_engine(gone.number)
+    load = Claims._load
+
+    def load_slowly(claimed: Claims, execution_id: str) -> Copy:
+        time.sleep(0.02)
+        return load(claimed, execution_id)
+
+    handed: list[int] = []
+    with patch.object(Claims, "_load", load_slowly), patch.object(one.rig.conductor, "_work_max_s", 0.03):
+        one.poll()
+        handed.append(len(one.rig.sent))
+        while one.rig.carry_out():
+            handed.append(len(one.rig.sent))
+    assert 1 <= handed[0] <= 2
+    assert handed[-1] == 6
+    assert len(set(one.runs)) == 6
+
+
 def test_long_executions_are_loaded_together_too(store: MemoryStore) -> None:
     """An engine that takes over executions with hundreds of changes reads several journals by one query, and fewer than
     of short ones: the changes that it reads at once are bounded."""

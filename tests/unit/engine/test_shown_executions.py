@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import pytest
 from tests.unit.engine.conftest import Desk
 
 from dalsegno.rpc import views
+from dalsegno.store.snapshot import Snapshot
 from dalsegno.v1 import execution_service_pb2 as executions
 from dalsegno.v1 import operation_pb2 as operations
 
@@ -21,6 +24,13 @@ shown:
     second: {action: std.noop}
     beside: {action: std.noop}
     fails: {action: std.fail}
+"""
+
+STARTED = """
+version: '2.0'
+asks: {tasks: {only: {action: std.echo, input: {output: x}}}}
+waits: {tasks: {only: {action: std.noop, wait-before: 60}}}
+delegates: {tasks: {only: {action: std.async_noop}}}
 """
 
 
@@ -63,3 +73,23 @@ async def test_an_answer_that_changes_nothing_is_read(desk: Desk) -> None:
     first = (await desk.submit("pause_execution", pause)).execution
     again = (await desk.submit("pause_execution", pause)).execution
     assert again == first == _read(desk, execution_id)
+
+
+async def test_the_answers_to_many_starts_read_nothing_of_each(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They show what each execution waits for. Hundreds may be started together, each query is a round trip to the
+    database, and all that the batch has locked waits for it."""
+    await desk.create(STARTED)
+    read: list[str] = []
+    attempts = Snapshot.attempts
+
+    def note(snapshot: Snapshot, execution_id: str, *rest: Any, **more: Any) -> Any:
+        read.append(execution_id)
+        return attempts(snapshot, execution_id, *rest, **more)
+
+    monkeypatch.setattr(Snapshot, "attempts", note)
+    names = ["asks", "waits", "delegates"] * 3
+    shown = await asyncio.gather(*(desk.start(name) for name in names))
+    assert read == []
+    assert [len(each.waiting_for) for each in shown] == [1, 0, 1] * 3
+    assert list(shown) == [_read(desk, each.id) for each in shown]
+    assert read

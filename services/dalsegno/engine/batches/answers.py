@@ -128,4 +128,4 @@ class BatchAnswers:
 def _known(staged: StagedExecution) -> views.Known:
     """Return what a read gives of an execution that the batch has changed."""
     execution = staged.copy.execution
-    return views.Known(execution_record(execution, staged.entries[-1].at_s), task_counts(execution))
+    return views.Known(execution_record(execution, staged.entries[-1].at_s), task_counts(execution), execution)
