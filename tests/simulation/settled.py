@@ -12,6 +12,7 @@ from tests.simulation.engine_life import EngineLife
 from tests.simulation.executor_script import Key, Record, ScriptedExecutor
 from tests.simulation.people import People
 
+from dalsegno.store.filters import ATTEMPT_FIELDS, parse_filter
 from dalsegno.store.inspection import check_execution
 from dalsegno.store.records import ExecutionRow, JournalChange
 from dalsegno.store.store import Queries, Store
@@ -19,6 +20,8 @@ from dalsegno.workflow.changes import AttemptMoved
 from dalsegno.workflow.codec import Texts, encode_changes
 from dalsegno.workflow.identity import AttemptKey, parse_attempt_id
 from dalsegno.workflow.states import COMPLETED_ATTEMPT, COMPLETED_EXECUTION
+
+READY = parse_filter("state=READY", ATTEMPT_FIELDS)
 
 
 def left_by_keepers(store: Store, limit: int = 10) -> list[str]:
@@ -30,7 +33,8 @@ def left_by_keepers(store: Store, limit: int = 10) -> list[str]:
     with store.write() as transaction:
         for keeper in sorted(transaction.keepers().keeping):
             found += [f"message {each} of {keeper}" for each in transaction.due_messages(math.inf, limit, keeper)]
-            ready = transaction.queries.executions_with_ready(transaction.queries.execution_ids())
+            executions = transaction.queries.execution_ids()
+            ready = transaction.queries.first_attempts(executions, READY, 1)
             rows = transaction.queries.executions_of(sorted(ready), full=False)
             found += [f"READY attempts of {each.id}" for each in rows.values() if each.state != "REVERT_ERROR"]
     return found

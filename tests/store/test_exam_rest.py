@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from tests.store.scenes import LARGE, add_task, create, save, start
 
+from dalsegno.store.filters import ATTEMPT_FIELDS, parse_filter
 from dalsegno.store.inspection import check_execution
 from dalsegno.store.records import (
     ClockRow,
@@ -290,6 +291,27 @@ def test_attempts_are_found_by_alias(store: Store) -> None:
         assert [each.execution_id for each in queries.aliased_attempts("order-17", "shop")] == ["e4"]
         assert queries.aliased_attempts("order-18", "") == []
         assert queries.aliased_attempts("", "") == []
+
+
+def test_the_first_attempts_of_several_executions_are_read_together(store: Store) -> None:
+    """Those that a filter chooses, in the order of their keys, without values; none of what is discarded."""
+    running, ready = AttemptState.RUNNING, AttemptState.READY
+    one, two, three = (start(f"e{number}") for number in (1, 2, 3))
+    for number, state in enumerate((running, ready, ready, ready), 1):
+        add_task(one, number, state)
+    add_task(two, 1, ready)
+    add_task(three, 1, running)
+    save(store, one, two, three)
+    chosen = parse_filter("state=READY", ATTEMPT_FIELDS)
+    with store.write() as transaction:
+        queries = transaction.queries
+        found = queries.first_attempts(["e1", "e2", "e3", "gone"], chosen, 2)
+        assert {each: [row.key for row in rows] for each, rows in found.items()} == {
+            "e1": [(2, 0, 1), (3, 0, 1)],
+            "e2": [(1, 0, 1)],
+        }
+        assert found["e1"] == list(queries.attempts("e1", chosen=chosen, size=2).rows)
+        assert queries.first_attempts([], chosen, 2) == {}
 
 
 def test_the_changes_of_several_executions_are_read_together(store: Store) -> None:

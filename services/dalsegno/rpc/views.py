@@ -6,6 +6,7 @@ reads, lists and watchers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,8 +26,7 @@ from dalsegno.workflow.refusals import NotFound
 from dalsegno.workflow.states import AttemptState
 
 WAITING_MAX = 100
-NAMED_MAX = 100
-"""The number of executions in a list for which the needed executor is named."""
+"""How many names an execution shows of what it waits for."""
 
 ATTEMPTS_READ = 1_000
 """The number of attempts that are looked at: of a task to find its children, of which 100 are listed, and of an
@@ -110,23 +110,25 @@ def read_awaited(
     what it waits for.
     """
     awaited: dict[str, Awaited] = {}
-    idle: list[ExecutionRow] = []
+    idle: list[str] = []
+    asked: dict[str, list[Filter]] = {}
     serving = Serving(queries)
     for row in rows:
         if row.state in _GOING and not row.active_count:
             execution = known.get(row.id)
             if execution is None or len(execution.attempts) > ATTEMPTS_READ:
-                idle.append(row)
+                idle.append(row.id)
             else:
                 awaited[row.id] = _awaited_by(execution, serving)
         elif row.state in _COMING_TO_REST or row.state == "REVERTING":
-            awaited[row.id] = _at_work(queries, row)
-    ready = queries.executions_with_ready([row.id for row in idle]) if idle else frozenset()
-    for number, row in enumerate(idle):
-        if row.id in ready:
-            awaited[row.id] = Awaited((_awaited_executor(queries, row, serving) if number < NAMED_MAX else "executor",))
+            asked[row.id] = _at_work(row)
+    ready = queries.first_attempts(idle, _READY, 1) if idle else {}
+    for each in idle:
+        if each in ready:
+            awaited[each] = Awaited((serving.awaited(ready[each][0]),))
         else:
-            awaited[row.id] = _named(queries, row, [_DELEGATED])
+            asked[each] = [_DELEGATED]
+    awaited.update(_named(queries, asked))
     return awaited
 
 
@@ -141,32 +143,35 @@ def _awaited_by(execution: Execution, serving: Serving) -> Awaited:
     return Awaited(names, len(keys) - len(names))
 
 
-def _awaited_executor(queries: Queries, row: ExecutionRow, serving: Serving) -> str:
-    """Return which executor the first attempt that is READY waits for."""
-    first = queries.attempts(row.id, chosen=_READY, size=1).rows
-    return serving.awaited(first[0]) if first else "executor"
-
-
-def _at_work(queries: Queries, row: ExecutionRow) -> Awaited:
+def _at_work(row: ExecutionRow) -> list[Filter]:
+    """Return which attempts an execution waits for that comes to rest or reverts."""
     filters = [_RUNNING]
     if row.waits_for_delegates:
         filters.append(_DELEGATED)
     if row.state == "CANCELLING":  # a PAUSED sub-workflow must end, too
         filters.append(_PAUSED)
-    return _named(queries, row, filters)
+    return filters
 
 
-def _named(queries: Queries, row: ExecutionRow, filters: Sequence[Filter]) -> Awaited:
-    """Return the attempts and children that these filters choose: the first ones, and how many more there are."""
-    names: list[str] = []
-    further = 0
-    for chosen in filters:
-        page = queries.attempts(row.id, chosen=chosen, size=WAITING_MAX)
-        count = queries.attempt_count(row.id, chosen) if page.next_token else len(page.rows)
-        told = page.rows[: WAITING_MAX - len(names)]
-        names += (attempt.child_id or attempt_id(row.id, attempt.key) for attempt in told)
-        further += count - len(told)
-    return Awaited(names, further)
+def _named(queries: Queries, asked: Mapping[str, Sequence[Filter]]) -> dict[str, Awaited]:
+    """Return the attempts and children that these filters choose, by execution: the first ones, and how many more there
+    are."""
+    found = {
+        chosen: queries.first_attempts([each for each in asked if chosen in asked[each]], chosen, WAITING_MAX + 1)
+        for chosen in dict.fromkeys(itertools.chain.from_iterable(asked.values()))
+    }
+    awaited: dict[str, Awaited] = {}
+    for execution_id, filters in asked.items():
+        names: list[str] = []
+        further = 0
+        for chosen in filters:
+            rows = found[chosen].get(execution_id, [])
+            count = len(rows) if len(rows) <= WAITING_MAX else queries.attempt_count(execution_id, chosen)
+            told = rows[: WAITING_MAX - len(names)]
+            names += (attempt.child_id or attempt_id(execution_id, attempt.key) for attempt in told)
+            further += count - len(told)
+        awaited[execution_id] = Awaited(names, further)
+    return awaited
 
 
 # Action executions

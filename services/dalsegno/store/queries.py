@@ -116,10 +116,6 @@ _PAUSED_BELOW = (
     .order_by(EXECUTIONS.c.id)
     .limit(1000)
 )
-_READY_ATTEMPTS = sa.select(ATTEMPTS.c.execution_id).where(
-    ATTEMPTS.c.execution_id == EXECUTIONS.c.id, ATTEMPTS.c.state == AttemptState.READY.value
-)
-_WITH_READY = sa.select(EXECUTIONS.c.id).where(EXECUTIONS.c.id.in_(_IDS), _READY_ATTEMPTS.exists())
 _SHOWN_TASKS = shown_tasks(TASKS.c.execution_id, TASKS.c.number)
 _SHOWN_ATTEMPTS = shown_tasks(ATTEMPTS.c.execution_id, ATTEMPTS.c.task)
 _TASK_ROW = one_row(TaskRow, TASKS, TASKS.c.execution_id == _ID, TASKS.c.number == _TASK, _SHOWN_TASKS)
@@ -196,9 +192,11 @@ _NEWEST_OF_ITEM = ATTEMPTS.c.attempt == _of_same_task(sa.func.max, "attempt", "i
 _COUNTS = sa.or_(ATTEMPTS.c.accepted, ATTEMPTS.c.state == AttemptState.CANCELLED.value)
 
 
-def _attempts_of_execution(chosen: Filter, of_one_task: bool, full: bool) -> sa.Select[Any]:
-    """Return the statement for attempts of one execution, or of one task of it."""
-    where = [ATTEMPTS.c.execution_id == _ID, _SHOWN_ATTEMPTS]
+def _attempts_of_execution(
+    chosen: Filter, of_one_task: bool, full: bool, execution_id: sa.ColumnElement[str] = _ID
+) -> sa.Select[Any]:
+    """Return the statement for the first attempts of one execution, or of one task of it."""
+    where = [ATTEMPTS.c.execution_id == execution_id, _SHOWN_ATTEMPTS]
     where += conditions(chosen, ATTEMPTS, ATTEMPTS.c.execution_id)
     if of_one_task:
         where.append(ATTEMPTS.c.task == _TASK)
@@ -209,6 +207,13 @@ def _attempts_of_execution(chosen: Filter, of_one_task: bool, full: bool) -> sa.
 def _kept_attempts(chosen: Filter, of_one_task: bool, full: bool) -> Prepared:
     """Return the same for a filter that is used again and again."""
     return Prepared(_attempts_of_execution(chosen, of_one_task, full))
+
+
+@lru_cache(maxsize=100)
+def _attempts_of_each(chosen: Filter) -> sa.Select[Any]:
+    """Return the statement for the first attempts of each of several executions."""
+    first = _attempts_of_execution(chosen, False, False, EXECUTIONS.c.id).correlate(EXECUTIONS).lateral()
+    return sa.select(first).select_from(EXECUTIONS.join(first, sa.true())).where(EXECUTIONS.c.id.in_(_IDS))
 
 
 class SqlQueries(TokenReads):
@@ -244,12 +249,6 @@ class SqlQueries(TokenReads):
         for ids in _chunks(list(execution_ids)):
             rows += (ExecutionRow(*row) for row in self._connection.execute(statement, {"ids": ids}).all())
         return {row.id: fill(self._connection, row) if full else row for row in rows}
-
-    def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:
-        found: list[str] = []
-        for ids in _chunks(list(execution_ids)):
-            found += self._connection.execute(_WITH_READY, {"ids": ids}).scalars()
-        return frozenset(found)
 
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
@@ -402,6 +401,23 @@ class SqlQueries(TokenReads):
     def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
         rows = _ATTEMPTS_OF.rows(self._connection, ((execution_id, *key) for execution_id, key in places))
         return [fill(self._connection, AttemptRow(*row)) for row in list(rows)]
+
+    def first_attempts(self, execution_ids: Collection[str], chosen: Filter, size: int) -> dict[str, list[AttemptRow]]:
+        found: dict[str, list[AttemptRow]] = {}
+        for cells in self._first_attempts(execution_ids, chosen, size):
+            row = AttemptRow(*cells)
+            found.setdefault(row.execution_id, []).append(row)
+        for rows in found.values():
+            rows.sort(key=lambda row: row.key)
+        return found
+
+    def _first_attempts(self, execution_ids: Collection[str], chosen: Filter, size: int) -> Iterator[Sequence[Any]]:
+        if self._connection.dialect.name == "sqlite":  # it has no LATERAL, and a query is no round trip there
+            for each in execution_ids:
+                yield from _kept_attempts(chosen, False, False).rows(self._connection, {"id": each, "limit": size})
+            return
+        for ids in _chunks(list(execution_ids)):
+            yield from self._connection.execute(_attempts_of_each(chosen), {"ids": ids, "limit": size})
 
     def attempt_count(self, execution_id: str, chosen: Filter) -> int:
         where = [ATTEMPTS.c.execution_id == execution_id, _SHOWN_ATTEMPTS]

@@ -192,9 +192,6 @@ class Snapshot:
         shown = found if discarded else filter(self._is_shown, found)
         return {row.id: self._fill(row) if full else without_values(row) for row in shown}
 
-    def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:
-        return frozenset({execution_id for execution_id, _ in self._tables().ready}.intersection(execution_ids))
-
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
         executions = self._tables().executions
         found = (executions[each] for each in execution_ids if each in executions)
@@ -326,6 +323,10 @@ class Snapshot:
     def attempt(self, execution_id: str, key: AttemptKey) -> AttemptRow | None:
         row = self._attempts_of(execution_id).get(key)
         return self._fill(row) if row is not None else None
+
+    def first_attempts(self, execution_ids: Collection[str], chosen: Filter, size: int) -> dict[str, list[AttemptRow]]:
+        found = ((each, self.attempts(each, chosen=chosen, size=size).rows) for each in execution_ids)
+        return {each: list(rows) for each, rows in found if rows}
 
     def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
         found = (self.attempt(*place) for place in places)

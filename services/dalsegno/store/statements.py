@@ -90,6 +90,7 @@ class Statements:
         self._write_definitions()
         self._write_messages()
         self._write_attempts()
+        self._write_journals()
         self._write_discards()
 
     def _write_clock(self, lock: str) -> None:
@@ -211,9 +212,8 @@ class Statements:
             f" ORDER BY {columns} LIMIT {self._mark}"
         )
 
-    def _write_discards(self) -> None:
-        mark, among = self._mark, self._among
-        gone = f"{{}} <= {mark} AND NOT ({among('{}')})"
+    def _write_journals(self) -> None:
+        among, mark = self._among, self._mark
         if self._is_sqlite:
             revisions = "SELECT key AS id, value AS after FROM json_each(?)"
         else:
@@ -227,6 +227,10 @@ class Statements:
             " sum(length(text)) OVER (ORDER BY execution_id, digest) AS so_far FROM texts"
             f" WHERE {among('execution_id')} AND {among('digest')}) AS each WHERE so_far <= {mark}"
         )
+
+    def _write_discards(self) -> None:
+        mark, among = self._mark, self._among
+        gone = f"{{}} <= {mark} AND NOT ({among('{}')})"
         self.journal_row_at = (
             f"SELECT last, first, entries, changes FROM journal WHERE execution_id = {mark} AND last >= {mark}"
             " ORDER BY last LIMIT 1"

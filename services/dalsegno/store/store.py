@@ -111,10 +111,6 @@ class Queries(TokenQueries, Protocol):
         `discarded`: also those that are at rest, discarded, and not removed yet."""
         ...
 
-    def executions_with_ready(self, execution_ids: Collection[str]) -> frozenset[str]:
-        """Return those of these executions that have READY attempts."""
-        ...
-
     def standings(self, execution_ids: Collection[str]) -> dict[str, Standing]:
         """Return the standing of each of these executions that exists."""
         ...
@@ -191,6 +187,11 @@ class Queries(TokenQueries, Protocol):
 
     def attempts_of(self, places: Collection[tuple[str, AttemptKey]]) -> list[AttemptRow]:
         """Return those of these attempts, by execution and key, that exist, with their values."""
+        ...
+
+    def first_attempts(self, execution_ids: Collection[str], chosen: Filter, size: int) -> dict[str, list[AttemptRow]]:
+        """Return up to `size` attempts of each of these executions that has any, by task, item and attempt, without
+        values: on a distant database a query for each execution would take long."""
         ...
 
     def attempt_count(self, execution_id: str, chosen: Filter) -> int:
