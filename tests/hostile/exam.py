@@ -58,6 +58,8 @@ UNLIKE = (" at 0x", "random(", "uuid(", "| random")
 VIEWS = ("KeysView(", "ValuesView(", "ItemsView(")
 """How YAQL's library shows `keys()`, `values()` and `items()` of a dict in a text, with the whole dict. Ours shows a
 list."""
+LAZY = "repeat("
+"""How it shows `repeat()` in a text: as Python shows the object, `repeat(None, 0)`. Ours shows a list."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +262,8 @@ def assert_right(case: Case, ours: Outcome, plain: Outcome) -> None:
         return
     told = f"{case.text} {plain.value!r}".lower()  # the text may be in upper case by now
     if any(sign.lower() in told for sign in (*UNLIKE, *VIEWS)) or _shows_lists(case.text):
+        return
+    if LAZY in repr(plain.value).lower():
         return
     assert ours.kind == plain.kind, f"{case}: ours {_told(ours)}, the library {_told(plain)}"
     if ours.kind == "value":
