@@ -131,4 +131,6 @@ async def test_it_serves_until_a_signal_or_its_end(
     assert done == ["rarely", "switch 0.001", "metrics on 127.0.0.1:9", "end of metrics"]
     assert {"listening", "stopping"} <= {record.getMessage() for record in caplog.records}
     assert not engine._is_shared
+    if ended:  # such an engine does not wait for its conductor
+        engine.conductor._thread.join(5.0)
     assert not engine.conductor._thread.is_alive()
