@@ -396,7 +396,9 @@ def test_lost_database_is_told_from_a_bad_batch(shared_url: str, tmp_path: Path)
     store.close()
     missing = SqlStore(f"sqlite:///{tmp_path}/none/store.db", read_only=True)
     assert not missing.is_available()
-    assert not SqlStore("postgresql://nobody@127.0.0.1:1/none").is_available()
+    nobody = SqlStore("postgresql://nobody@127.0.0.1:1/none")
+    assert not nobody.is_available()
+    nobody.close()  # else its thread goes on looking, into the connections of later tests
 
 
 def test_writer_comes_back_after_its_connection_was_cut(empty_postgres: str) -> None:
