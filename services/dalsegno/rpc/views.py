@@ -27,6 +27,8 @@ from dalsegno.workflow.states import AttemptState
 
 WAITING_MAX = 100
 """How many names an execution shows of what it waits for."""
+NAMED_TOGETHER = 20
+"""For so many executions these names are read by one query. More at once would take memory: each may have all names."""
 
 ATTEMPTS_READ = 1_000
 """The number of attempts that are looked at: of a task to find its children, of which 100 are listed, and of an
@@ -128,7 +130,8 @@ def read_awaited(
             awaited[each] = Awaited((serving.awaited(ready[each][0]),))
         else:
             asked[each] = [_DELEGATED]
-    awaited.update(_named(queries, asked))
+    for start in range(0, len(asked), NAMED_TOGETHER):
+        awaited.update(_named(queries, dict(itertools.islice(asked.items(), start, start + NAMED_TOGETHER))))
     return awaited
 
 

@@ -4,7 +4,8 @@ engines."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import pytest
@@ -28,6 +29,19 @@ from dalsegno.store.records import NewMessage
 from dalsegno.store.store import StoreConflict
 from dalsegno.workflow.events import PauseRequested
 from dalsegno.workflow.states import AttemptState
+
+
+@contextmanager
+def noted_in(read: list[dict[str, int]]) -> Iterator[None]:
+    """Note what is read together: for each query the executions, and after which revision of each."""
+    written_changes = MemoryTransaction.written_changes
+
+    def note(transaction: MemoryTransaction, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
+        read.append(dict(after))
+        return written_changes(transaction, after, texts_max)
+
+    with patch.object(MemoryTransaction, "written_changes", note):
+        yield
 
 
 class Life:
@@ -299,17 +313,12 @@ def test_few_journals_are_read_for_what_a_batch_has_no_time_to_step(store: Memor
     for _ in range(50):
         gone.start()
     reports = [answer(run) for run in gone.rig.sent]
-    read: list[int] = []
-    written_changes = MemoryTransaction.written_changes
-
-    def count(transaction: MemoryTransaction, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
-        read.append(len(after))
-        return written_changes(transaction, after, texts_max)
-
-    with patch.object(MemoryTransaction, "written_changes", count):
+    read: list[dict[str, int]] = []
+    with noted_in(read):
         one.rig.carry_out(*reports)
-    assert max(read) <= claims.LOADED_TOGETHER
-    assert sum(read) == len(reports)
+    counts = [len(each) for each in read]
+    assert max(counts) <= claims.LOADED_TOGETHER
+    assert sum(counts) == len(reports)
 
 
 def test_what_others_have_added_to_cached_executions_is_read_together(store: MemoryStore) -> None:
@@ -322,13 +331,7 @@ def test_what_others_have_added_to_cached_executions_is_read_together(store: Mem
     other.rig.carry_out(*first)
     second = [answer(run) for run in other.rig.sent]
     read: list[dict[str, int]] = []
-    written_changes = MemoryTransaction.written_changes
-
-    def note(transaction: MemoryTransaction, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
-        read.append(dict(after))
-        return written_changes(transaction, after, texts_max)
-
-    with patch.object(MemoryTransaction, "written_changes", note):
+    with noted_in(read):
         one.rig.carry_out(*second)
     assert [len(each) for each in read] == [10]
     assert all(after > 1 for after in read[0].values())
@@ -370,16 +373,10 @@ def test_long_executions_are_loaded_together_too(store: MemoryStore) -> None:
             for task in range(1, 101):
                 add_task(scene, task, AttemptState.RUNNING)
             transaction.save_all([scene.saved()])
-    read: list[int] = []
-    written_changes = MemoryTransaction.written_changes
-
-    def count(transaction: MemoryTransaction, after: Mapping[str, int], texts_max: int) -> dict[str, WrittenChanges]:
-        read.append(len(after))
-        return written_changes(transaction, after, texts_max)
-
-    with store.write() as transaction, patch.object(MemoryTransaction, "written_changes", count):
+    read: list[dict[str, int]] = []
+    with store.write() as transaction, noted_in(read):
         loaded = Claims(transaction, cache, StepNote(), last_resort=False)
         loaded.add(names)
         tasks = [len(loaded.load(name).execution.tasks) for name in names]
     assert tasks == [100] * 20
-    assert read == [4] * 5
+    assert [len(each) for each in read] == [4] * 5

@@ -93,3 +93,23 @@ async def test_the_answers_to_many_starts_read_nothing_of_each(desk: Desk, monke
     assert [len(each.waiting_for) for each in shown] == [1, 0, 1] * 3
     assert list(shown) == [_read(desk, each.id) for each in shown]
     assert read
+
+
+async def test_a_list_reads_few_executions_at_a_time(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shows of each what a read of it alone shows. What many wait for is read by few queries, and a query reads the
+    names of some executions only, because each may have many."""
+    await desk.create(STARTED)
+    shown = await asyncio.gather(*(desk.start("delegates") for _ in range(views.NAMED_TOGETHER + 5)))
+    asked: list[tuple[int, int]] = []
+    first_attempts = Snapshot.first_attempts
+
+    def note(snapshot: Snapshot, execution_ids: Any, chosen: Any, size: int) -> Any:
+        asked.append((len(execution_ids), size))
+        return first_attempts(snapshot, execution_ids, chosen, size)
+
+    monkeypatch.setattr(Snapshot, "first_attempts", note)
+    ids = [each.id for each in shown]
+    listed = desk.read(lambda queries: views.read_executions(queries, ids, {}))
+    assert asked == [(len(ids), 1), (views.NAMED_TOGETHER, views.WAITING_MAX + 1), (5, views.WAITING_MAX + 1)]
+    assert [listed[each] for each in ids] == [_read(desk, each) for each in ids]
+    assert all(len(each.waiting_for) == 1 for each in listed.values())
