@@ -30,7 +30,6 @@ STARTED = """
 version: '2.0'
 asks: {tasks: {only: {action: std.echo, input: {output: x}}}}
 waits: {tasks: {only: {action: std.noop, wait-before: 60}}}
-delegates: {tasks: {only: {action: std.async_noop}}}
 """
 
 
@@ -87,10 +86,10 @@ async def test_the_answers_to_many_starts_read_nothing_of_each(desk: Desk, monke
         return attempts(snapshot, execution_id, *rest, **more)
 
     monkeypatch.setattr(Snapshot, "attempts", note)
-    names = ["asks", "waits", "delegates"] * 3
+    names = ["asks", "waits"] * 3
     shown = await asyncio.gather(*(desk.start(name) for name in names))
     assert read == []
-    assert [len(each.waiting_for) for each in shown] == [1, 0, 1] * 3
+    assert [len(each.waiting_for) for each in shown] == [1, 0] * 3
     assert list(shown) == [_read(desk, each.id) for each in shown]
     assert read
 
@@ -99,7 +98,7 @@ async def test_a_list_reads_few_executions_at_a_time(desk: Desk, monkeypatch: py
     """It shows of each what a read of it alone shows. What many wait for is read by few queries, and a query reads the
     names of some executions only, because each may have many."""
     await desk.create(STARTED)
-    shown = await asyncio.gather(*(desk.start("delegates") for _ in range(views.NAMED_TOGETHER + 5)))
+    shown = await asyncio.gather(*(desk.start("waits") for _ in range(views.NAMED_TOGETHER + 5)))
     asked: list[tuple[int, int]] = []
     first_attempts = Snapshot.first_attempts
 
@@ -112,4 +111,3 @@ async def test_a_list_reads_few_executions_at_a_time(desk: Desk, monkeypatch: py
     listed = desk.read(lambda queries: views.read_executions(queries, ids, {}))
     assert asked == [(len(ids), 1), (views.NAMED_TOGETHER, views.WAITING_MAX + 1), (5, views.WAITING_MAX + 1)]
     assert [listed[each] for each in ids] == [_read(desk, each) for each in ids]
-    assert all(len(each.waiting_for) == 1 for each in listed.values())
