@@ -7,11 +7,13 @@ import json
 from typing import Any
 
 import pytest
+from tests.integration.engines import ScriptedExecutor, done
 from tests.unit.engine.conftest import Desk
 
 from dalsegno.rpc import views
 from dalsegno.store.snapshot import Snapshot
 from dalsegno.v1 import execution_service_pb2 as executions
+from dalsegno.v1 import executor_service_pb2 as wire
 from dalsegno.v1 import operation_pb2 as operations
 
 WORKFLOW = """
@@ -111,3 +113,18 @@ async def test_a_list_reads_few_executions_at_a_time(desk: Desk, monkeypatch: py
     listed = desk.read(lambda queries: views.read_executions(queries, ids, {}))
     assert asked == [(len(ids), 1), (views.NAMED_TOGETHER, views.WAITING_MAX + 1), (5, views.WAITING_MAX + 1)]
     assert [listed[each] for each in ids] == [_read(desk, each) for each in ids]
+
+
+async def test_an_answer_names_the_delegates_that_an_execution_waits_for(desk: Desk) -> None:
+    """They are known from memory, and are those that a read names."""
+    await desk.create(STARTED)
+    async with ScriptedExecutor(desk.address, lambda run: done(run, wire.TASK_OUTCOME_DELEGATED)):
+        execution_id = (await desk.start("asks")).id
+        async with asyncio.timeout(10.0):
+            while list(_read(desk, execution_id).waiting_for) != [f"{execution_id}.1.0.1"]:
+                await asyncio.sleep(0.01)
+        await desk.submit("pause_execution", executions.PauseExecutionRequest(execution_id=execution_id))
+        resume = executions.ResumeExecutionRequest(execution_id=execution_id)
+        shown = (await desk.submit("resume_execution", resume)).execution
+        assert list(shown.waiting_for) == [f"{execution_id}.1.0.1"]
+        assert shown == _read(desk, execution_id)
