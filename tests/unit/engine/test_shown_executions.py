@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.integration.engines import ScriptedExecutor, done
+from tests.integration.engines import ScriptedExecutor, done, until
 from tests.unit.engine.conftest import Desk
 
 from dalsegno.rpc import views
@@ -120,9 +120,7 @@ async def test_an_answer_names_the_delegates_that_an_execution_waits_for(desk: D
     await desk.create(STARTED)
     async with ScriptedExecutor(desk.address, lambda run: done(run, wire.TASK_OUTCOME_DELEGATED)):
         execution_id = (await desk.start("asks")).id
-        async with asyncio.timeout(10.0):
-            while list(_read(desk, execution_id).waiting_for) != [f"{execution_id}.1.0.1"]:
-                await asyncio.sleep(0.01)
+        await until(lambda: list(_read(desk, execution_id).waiting_for) == [f"{execution_id}.1.0.1"])
         await desk.submit("pause_execution", executions.PauseExecutionRequest(execution_id=execution_id))
         resume = executions.ResumeExecutionRequest(execution_id=execution_id)
         shown = (await desk.submit("resume_execution", resume)).execution
