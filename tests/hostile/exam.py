@@ -180,10 +180,18 @@ def _work(connection: Connection) -> None:
             connection.send(Outcome(kind="unknown"))
             continue
         ours = _evaluate(case)
-        connection.send(ours)
+        _send(connection, ours)
         signal.setitimer(signal.ITIMER_PROF, PLAIN_S)  # its signal ends the process
-        connection.send(_evaluate_plainly(case) if ours.kind in ("value", "failure") else Outcome(kind="unknown"))
+        _send(connection, _evaluate_plainly(case) if ours.kind in ("value", "failure") else Outcome(kind="unknown"))
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _send(connection: Connection, outcome: Outcome) -> None:
+    """Send an outcome; one that is too large to send has met the limit of memory."""
+    try:
+        connection.send(outcome)
+    except MemoryError:
+        connection.send(replace(outcome, value=None, error="memory", kind="limit"))
 
 
 def judge_here(case: Case) -> Outcome:
