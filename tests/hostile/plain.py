@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+import yaql.standard_library.strings
 from jinja2 import StrictUndefined
 from jinja2.compiler import CodeGenerator
 from jinja2.runtime import Undefined
@@ -21,6 +24,11 @@ from dalsegno.workflow.scope import Scope
 
 ENDLESS = 10**15
 """As good as no limit."""
+
+
+class ShownOtherwise(Exception):
+    """YAQL's library has put a list into a text as Python shows it: in square brackets, as `repeat(1, 3)`, as a
+    generator with its address. Ours shows all lists alike, `(1, 2)`."""
 
 
 class PlainEnvironment(jinja_environment.Environment):
@@ -43,11 +51,12 @@ def environment(language: Language) -> PlainEnvironment:
 
 
 def evaluate_plainly(notation: str, text: str, language: str, scope: Scope, place: str = "") -> object:
-    """The value as JSON data. Raises whatever the libraries raise."""
+    """The value as JSON data. Raises whatever the libraries raise, and ShownOtherwise."""
     spoken, budget = LANGUAGES[language], Budget(place, ENDLESS, ENDLESS)
     budget.unproven = True
     if notation == "yaql":
-        return evaluate_by_library(text, Frame(scope, budget, {}), spoken)
+        with _texts_looked_at():
+            return evaluate_by_library(text, Frame(scope, budget, {}), spoken)
     variables = Variables(scope, spoken, budget)
     names: dict[str, Any] = {RUNNING: variables, **({"_": variables} if spoken.dollar_is_context else {})}
     if notation == "jinja text":
@@ -56,3 +65,28 @@ def evaluate_plainly(notation: str, text: str, language: str, scope: Scope, plac
     if isinstance(found, Undefined):
         found._fail_with_undefined_error()
     return finish(variables._everything() if found is variables else found, budget)
+
+
+@contextmanager
+def _texts_looked_at() -> Iterator[None]:
+    """Look at each value that the library puts into a text, by its `str()` or by one of its functions that use it."""
+    names = vars(yaql.standard_library.strings)
+    names["str"] = _as_text
+    try:
+        yield
+    finally:
+        del names["str"]
+
+
+def _as_text(value: object) -> str:
+    if not _is_shown_alike(value):
+        raise ShownOtherwise
+    return str(value)
+
+
+def _is_shown_alike(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_shown_alike, value))
+    if isinstance(value, Mapping):
+        return all(_is_shown_alike(each) for member in value.items() for each in member)
+    return value is None or isinstance(value, str | int | float)
