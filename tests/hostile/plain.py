@@ -71,17 +71,27 @@ def evaluate_plainly(notation: str, text: str, language: str, scope: Scope, plac
 def _texts_looked_at() -> Iterator[None]:
     """Look at each value that the library puts into a text, by its `str()` or by one of its functions that use it."""
     names = vars(yaql.standard_library.strings)
-    names["str"] = _as_text
+    names["str"] = _Text
     try:
         yield
     finally:
         del names["str"]
 
 
-def _as_text(value: object) -> str:
-    if not _is_shown_alike(value):
-        raise ShownOtherwise
-    return str(value)
+class _WatchedType(type):
+    """The type of what stands for `str` in the library: a function for it, and a type."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, str)
+
+    def __call__(cls, value: object) -> str:
+        if not _is_shown_alike(value):
+            raise ShownOtherwise
+        return str(value)
+
+
+class _Text(metaclass=_WatchedType):
+    """What stands for `str`."""
 
 
 def _is_shown_alike(value: object) -> bool:

@@ -237,6 +237,21 @@ def test_a_database_that_cannot_be_opened_is_said(tmp_path: Path) -> None:
     assert "ends each time it is started; its log ends with:" in ended.stderr
 
 
+def test_a_damaged_database_is_told_once(tmp_path: Path) -> None:
+    """A file that is no database ends `serve` at the first try, with one sentence and what to do: another start would
+    not help."""
+    (tmp_path / "dalsegno.db").write_bytes(b"no database" * 1_000)
+    (tmp_path / "dalsegno.db").chmod(0o600)
+    free = ("--listen", "127.0.0.1:0", "--engine-listen", "127.0.0.1:0", "--gateway-listen", "127.0.0.1:0")
+    ended = type_command("serve", "--data", tmp_path, *free)
+
+    assert ended.returncode == 5
+    assert "cannot run; its log ends with:" in ended.stderr
+    assert ended.stderr.count("file is not a database") == 1
+    assert "runs again" not in ended.stderr
+    assert "next:  correct that first, or choose another folder with --data DIR" in ended.stderr
+
+
 def test_pause_resume_and_cancel(tmp_path: Path) -> None:
     """A paused execution waits, a resumed one ends, and a cancelled one ends."""
     with serve(tmp_path / "data") as server:

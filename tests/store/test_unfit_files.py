@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from tests.store.scenes import add_task, save, start
 
+from dalsegno.rpc.exits import CANNOT_RUN
 from dalsegno.store.__main__ import main
 from dalsegno.store.sql import SqlStore
 from dalsegno.store.store import StoreNewer, StoreOutdated
@@ -54,7 +55,7 @@ def test_a_service_says_it_in_one_sentence(unfit: tuple[Path, str], service: str
     ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     (line,) = (ended.stderr + ended.stdout).splitlines()
-    assert ended.returncode == 1
+    assert ended.returncode == CANNOT_RUN
     assert said in line
     assert path.read_bytes() == before
 

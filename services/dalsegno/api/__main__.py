@@ -11,6 +11,7 @@ from dalsegno import core_files
 from dalsegno.api.service import Api
 from dalsegno.api.settings import Settings, read_settings
 from dalsegno.rpc import logs
+from dalsegno.rpc.exits import CANNOT_RUN
 from dalsegno.rpc.memory import share_one_arena
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.options import warning_of
@@ -26,7 +27,8 @@ STORE_WAIT_S = 15.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an api until SIGTERM or SIGINT. Return the exit code: 0, or 1 if it cannot start."""
+    """Run an api until SIGTERM or SIGINT. Return the exit code: 0; 1 if it cannot start; CANNOT_RUN if it could not
+    start at another time either."""
     share_one_arena()
     settings = read_settings(arguments)
     core_files.write_none()
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store = _open(settings)
     except (ValueError, StoreOutdated, StoreUnreachable) as error:
         print(error, file=sys.stderr)
-        return 1
+        return CANNOT_RUN if isinstance(error, StoreDamaged | StoreNewer) else 1
     try:
         run(_serve(settings, store))
     except (CannotListen, OSError) as error:

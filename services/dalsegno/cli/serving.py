@@ -22,7 +22,7 @@ from dalsegno.cli.connection import command_tls, is_serving, wait_until_serving
 from dalsegno.cli.exits import ERROR, UNREACHABLE, CommandError
 from dalsegno.cli.service_links import ServiceLinks
 from dalsegno.cli.service_tokens import ServiceTokens, plan_tokens, without_tokens
-from dalsegno.cli.supervisor import Service, ServiceProcess, Supervisor, choose_address
+from dalsegno.cli.supervisor import FAILING_DEATHS, Service, ServiceProcess, Supervisor, choose_address
 from dalsegno.outgoing.reach import EVERYTHING
 from dalsegno.outgoing.reach import OPTION as REACH_OPTION
 from dalsegno.rpc.options import DATABASE_URL
@@ -278,15 +278,17 @@ async def _wait_until_ready(config: ServerConfig) -> None:
 def _explain(failing: ServiceProcess) -> CommandError:
     """Return the error for a failing service, with the end of what it has logged since it was started here."""
     service = failing.service
-    message = f"the {service.name} ends each time it is started"
+    is_hopeless = failing.deaths < FAILING_DEATHS
+    message = f"the {service.name} {'cannot run' if is_hopeless else 'ends each time it is started'}"
     if service.log is None:
         return CommandError(message, exit_code=UNREACHABLE)
-    lines = failing.logged().splitlines()[-_LOG_TAIL_LINES:]
+    lines = list(dict.fromkeys(failing.logged().splitlines()))[-_LOG_TAIL_LINES:]  # each start logs the same
     if not lines:
         advice = f"is there room on the disk of {service.log.parent}? --verbose logs to this terminal"
         return CommandError(f"{message}, and has logged nothing", advice, UNREACHABLE)
     told = "\n".join(f"  {line}" for line in lines)
-    return CommandError(f"{message}; its log ends with:\n{told}", exit_code=UNREACHABLE)
+    advice = "correct that first, or choose another folder with --data DIR" if is_hopeless else ""
+    return CommandError(f"{message}; its log ends with:\n{told}", advice, UNREACHABLE)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from dalsegno.cli import parent_watch
 from dalsegno.cli.exits import ERROR, CommandError
+from dalsegno.rpc.exits import CANNOT_RUN
 
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 10.0
@@ -52,7 +53,7 @@ class ServiceProcess:
         self.deaths = 0
         """The number of times in a row that it died soon after its start."""
         self.failing = asyncio.Event()
-        """Set once it has died FAILING_DEATHS times in a row."""
+        """Set once it has died FAILING_DEATHS times in a row, or has said that another start does not help."""
         self._process: asyncio.subprocess.Process | None = None
         self._run: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -107,7 +108,9 @@ class ServiceProcess:
             if time.monotonic() - began_s > STEADY_S:
                 self.deaths, wait_s = 0, FIRST_WAIT_S
             self.deaths += 1
-            if self.deaths >= FAILING_DEATHS:
+            if code == CANNOT_RUN:
+                wait_s = LONGEST_WAIT_S
+            if code == CANNOT_RUN or self.deaths >= FAILING_DEATHS:
                 self.failing.set()
             pid = self._process.pid
             self._report(f"{self.service.name} (pid {pid}) {describe_end(code)}; starting it again in {wait_s:g} s")

@@ -11,6 +11,7 @@ from dalsegno import core_files
 from dalsegno.engine.service import Engine
 from dalsegno.engine.settings import Settings, read_settings
 from dalsegno.rpc import logs
+from dalsegno.rpc.exits import CANNOT_RUN
 from dalsegno.rpc.memory import share_one_arena
 from dalsegno.rpc.metrics import serve_metrics
 from dalsegno.rpc.options import warning_of
@@ -18,14 +19,14 @@ from dalsegno.rpc.process import collect_garbage_rarely, run, stop_event
 from dalsegno.rpc.server import CannotListen
 from dalsegno.secrets.keys import UnfitKeys
 from dalsegno.store.opening import open_store
-from dalsegno.store.store import Store, StoreLocked, StoreOutdated, StoreUnreachable
+from dalsegno.store.store import Store, StoreDamaged, StoreLocked, StoreNewer, StoreOutdated, StoreUnreachable
 
 _log = logging.getLogger("dalsegno.engine")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an engine until SIGTERM or SIGINT. Return the exit code: 0, or 1 when it cannot begin, or when another engine
-    has ended it."""
+    """Run an engine until SIGTERM or SIGINT. Return the exit code: 0; 1 when it cannot begin, or when another one
+    has ended it; CANNOT_RUN when it could not begin at another time either."""
     share_one_arena()
     settings = read_settings(arguments)
     core_files.write_none()
@@ -35,18 +36,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         store = open_store(settings.database or None)
     except (ValueError, StoreUnreachable) as error:
-        print(error, file=sys.stderr)
-        return 1
+        return _tell(error)
     try:
         store.hold_engine_lock()
         if not store.upgrade():
             _log.info("the tables of the store are of a later version, which this one can use")
         return run(_serve(settings, store))
     except (StoreLocked, StoreOutdated, StoreUnreachable, CannotListen, UnfitKeys, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+        return _tell(error)
     finally:
         store.close()
+
+
+def _tell(error: Exception) -> int:
+    """Print why the engine cannot begin. Return the exit code."""
+    print(error, file=sys.stderr)
+    return CANNOT_RUN if isinstance(error, StoreDamaged | StoreNewer | UnfitKeys) else 1
 
 
 SWITCH_S = 0.001
