@@ -8,7 +8,7 @@ import os
 import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
@@ -20,7 +20,8 @@ from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.references import References, completed
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.cli.retries import RETRY_S as RETRY_S
-from dalsegno.rpc.channel import ACTOR_KEY, open_channel, was_never_sent
+from dalsegno.rpc.channel import ACTOR_KEY, REASON_KEY, open_channel, was_never_sent
+from dalsegno.rpc.failure import read_failure
 from dalsegno.rpc.handshake import Explainer, explain
 from dalsegno.rpc.links import BadCredentials, links_of, variable_of
 from dalsegno.rpc.peers import addresses_of
@@ -40,6 +41,11 @@ DEFAULT_SERVER = "127.0.0.1:7700"
 """The default address of `dalsegno serve` and of every other command."""
 
 CALL_S = 30.0
+HEALTH_S = 2.0
+"""The time for the answer why a server is not ready."""
+
+_LACKING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+"""How calls end whose server lacks something: its store, or an engine."""
 
 Q = TypeVar("Q", bound=Message, contravariant=True)
 A = TypeVar("A", bound=Message, covariant=True)
@@ -107,7 +113,13 @@ async def connect(address: str, *, is_private: bool = False) -> AsyncIterator[Co
     several = len(await addresses_of(address)) > 1  # a single server answers reads also when it is not ready
     async with open_channel(address, balanced=several, tls=tls, token=token) as channel:
         COMMAND.is_connected = lambda: channel.get_state() is grpc.ChannelConnectivity.READY
-        yield Connection(address, channel, is_private=is_private)
+        try:
+            yield Connection(address, channel, is_private=is_private)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _LACKING and not was_never_sent(error):
+                with suppress(grpc.aio.AioRpcError):
+                    COMMAND.reason = (await _ask_health(channel, HEALTH_S))[1]
+            raise
 
 
 def follow_hint(connection: Connection, execution_id: str) -> str:
@@ -148,16 +160,16 @@ async def ask(method: Unary[Q, A], request: Q, retry_s: float = 0.0) -> A:
     Only for what may be repeated: reads, and writes with a request id. Raises grpc.aio.AioRpcError.
     """
     outer = COMMAND.exit_hint
-    was_sent = False
+    was_taken = False
     async with Retries(retry_s) as retries:
         while True:
             COMMAND.exit_hint = _repeat_hint(request) or outer  # from now on it may arrive
             try:
                 answer = await method(request, timeout=CALL_S, metadata=actor_metadata())
             except grpc.aio.AioRpcError as error:
-                was_sent = was_sent or not was_never_sent(error)
+                was_taken = was_taken or not (was_never_sent(error) or read_failure(error).was_not_begun)
                 cut = is_cut(error)
-                if not was_sent or not (cut or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED):
+                if not was_taken or not (cut or error.code() is grpc.StatusCode.DEADLINE_EXCEEDED):
                     COMMAND.exit_hint = outer
                 if not cut:
                     raise
@@ -192,18 +204,23 @@ async def is_serving(address: str, within_s: float = 1.0, tls: ClientTls | None 
     """Return whether a server answers at `address` that it is ready for calls. Raises CommandError if one is there
     that does not speak as this side does."""
     async with open_channel(address, tls=tls) as channel:
-        health = health_pb2_grpc.HealthStub(channel)
         try:
-            answer: health_pb2.HealthCheckResponse = await health.Check(  # type: ignore[attr-defined]
-                health_pb2.HealthCheckRequest(), timeout=within_s
-            )
+            return (await _ask_health(channel, within_s))[0]
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.PERMISSION_DENIED:
                 raise CommandError(f"the server at {address}: {error.details()}", exit_code=UNREACHABLE) from None
             if told := await explain(address, tls):
                 raise CommandError(f"the server at {address}: {told}", exit_code=UNREACHABLE) from None
             return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+async def _ask_health(channel: grpc.aio.Channel, within_s: float) -> tuple[bool, str]:
+    """Return whether a server is ready for calls, and what it says that it lacks. Raises grpc.aio.AioRpcError."""
+    stub = health_pb2_grpc.HealthStub(channel)
+    call = stub.Check(health_pb2.HealthCheckRequest(), timeout=within_s)  # type: ignore[attr-defined]
+    answer, metadata = await call, await call.trailing_metadata()
+    reason = b"".join(value for key, value in metadata or () if key == REASON_KEY)
+    return answer.status == health_pb2.HealthCheckResponse.SERVING, reason.decode("utf-8", "replace")
 
 
 async def wait_until_serving(address: str, within_s: float, tls: ClientTls | None = None) -> None:

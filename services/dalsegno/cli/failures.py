@@ -35,7 +35,11 @@ def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
     exit_code = UNREACHABLE if failure.code in _SERVERS_FAULT else USAGE
     if exit_code == UNREACHABLE and COMMAND.exit_hint:
         details["then"] = COMMAND.exit_hint
-    _print_error(str(failure), _advise(failure).format(server=server), details, exit_code)
+    told = str(failure)
+    if COMMAND.reason:
+        details["lacks"] = COMMAND.reason
+        told += f"\n  the server is not ready: {COMMAND.reason}"
+    _print_error(told, _advise(failure).format(server=server), details, exit_code)
     if exit_code == UNREACHABLE:
         print_leaving()
     return exit_code
@@ -95,6 +99,10 @@ def _count(problems: int) -> str:
 def _advise(failure: Failure) -> str:
     """Return the next step after a failed call; empty when the message is enough."""
     match failure.code:
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.DEADLINE_EXCEEDED if COMMAND.reason:
+            return "correct that at the server, then repeat the command"
+        case grpc.StatusCode.UNAVAILABLE if failure.request_id:
+            return "the server at {server} answers, but cannot do this now; repeat the command later"
         case grpc.StatusCode.INTERNAL if failure.request_id:
             return f"the server's log has the cause under request id {failure.request_id}"
         case grpc.StatusCode.NOT_FOUND if failure.message.startswith("action execution"):

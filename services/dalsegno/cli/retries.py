@@ -48,12 +48,14 @@ class CommandState:
     """The file of the token that it shows."""
     namespace: str = ""
     """The namespace from the environment variable or the context; "" for all."""
+    reason: str = ""
+    """What the server lacks, as its health says; "" if that was not asked, or it lacks nothing."""
     exit_hint: str = ""
     """What to print when it stops early: what continues without it, and how to follow it again."""
 
     def reset(self) -> None:
         """Reset all fields."""
-        self.address = self.token_file = self.namespace = self.exit_hint = ""
+        self.address = self.token_file = self.namespace = self.exit_hint = self.reason = ""
         self.is_connected, self.explainer, self.tls = lambda: True, None, {}
 
 
@@ -67,6 +69,8 @@ class Retries:
         self._within_s = within_s
         self._is_silent = is_silent
         self._is_failing = False
+        self._refusal = ""
+        """What the server says of the last call; empty if it does not answer."""
         self._wait_s = _FIRST_WAIT_S
         self._unavailable_since_s: float | None = None
         self._has_printed = False
@@ -83,7 +87,7 @@ class Retries:
     def answered(self) -> None:
         """Record an answer: the time for retries begins again."""
         if self._has_printed:
-            print_note("the server answers again")
+            print_note("the server is back")
         self._is_failing, self._unavailable_since_s, self._has_printed, self._wait_s = False, None, False, _FIRST_WAIT_S
 
     async def wait(self, error: grpc.aio.AioRpcError) -> None:
@@ -91,7 +95,7 @@ class Retries:
         cannot speak with each other, which no time changes."""
         if COMMAND.explainer is not None and was_never_sent(error) and (told := await COMMAND.explainer.why()):
             raise CommandError(f"the server at {COMMAND.address}: {told}", exit_code=UNREACHABLE)
-        self._is_failing = True
+        self._is_failing, self._refusal = True, "" if has_no_answer(error) else error.details() or ""
         if self._left_s() <= self._wait_s:
             raise error
         await asyncio.sleep(self._wait_s)
@@ -119,9 +123,10 @@ class Retries:
                 print_after_s = since_s + NEXT_MESSAGE_S
 
     def _print_wait(self, since_s: float, left_s: float) -> None:
-        if not self._has_printed:
-            place = f" at {COMMAND.address}" if COMMAND.address else ""
-            print_note(f"the server{place} does not answer; retrying for another {left_s:.0f} s (Ctrl-C stops)")
+        goes_on = f"trying for another {left_s:.0f} s"
+        if self._has_printed:
+            print_note(f"still so after {since_s:.0f} s; {goes_on}")
         else:
-            print_note(f"no answer for {since_s:.0f} s; retrying for another {left_s:.0f} s")
+            told = self._refusal or f"{COMMAND.address or 'the server'} does not answer"
+            print_note(f"{told}; {goes_on} (Ctrl-C stops)")
         self._has_printed = True

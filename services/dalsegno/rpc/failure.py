@@ -41,6 +41,8 @@ class Failure:
     request_id: str = ""
     retry_s: float | None = None
     """The delay before a retry; None: it is unknown whether a retry helps."""
+    was_not_begun: bool = False
+    """Whether the server says that it has done nothing."""
 
     def __str__(self) -> str:
         lines = [self.message]
@@ -95,6 +97,7 @@ def read_failure(error: grpc.aio.AioRpcError) -> Failure:
         left_out=int(info.metadata.get("left_out", "0")),
         request_id=request_id,
         retry_s=retry_s,
+        was_not_begun=info.metadata.get("made", "") == "no",
     )
 
 

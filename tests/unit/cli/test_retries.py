@@ -80,7 +80,7 @@ def test_a_command_prints_after_a_second_and_then_every_five_how_long_it_retries
     ended_s = run_in_virtual_time(course())
     assert 1.0 <= printed_s[0] <= 1.5
     assert 6.5 <= ended_s <= 7.5
-    assert capsys.readouterr().err == "no answer for 6 s; retrying for another 1 s\n"
+    assert capsys.readouterr().err == "still so after 6 s; trying for another 1 s\n"
 
 
 def test_a_short_absence_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,8 +97,8 @@ def test_a_short_absence_prints_nothing(capsys: pytest.CaptureFixture[str]) -> N
 
     run_in_virtual_time(course())
     first, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("the server does not answer; retrying for another 19 s")
-    assert last == "the server answers again"
+    assert first.startswith("the server does not answer; trying for another 19 s")
+    assert last == "the server is back"
 
 
 def test_a_server_that_cannot_be_connected_is_mentioned_before_any_error(capsys: pytest.CaptureFixture[str]) -> None:
