@@ -20,6 +20,7 @@ from dalsegno.cli.exits import UNREACHABLE, CommandError
 from dalsegno.cli.references import References, completed
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.cli.retries import RETRY_S as RETRY_S
+from dalsegno.rpc.addresses import is_address
 from dalsegno.rpc.channel import ACTOR_KEY, REASON_KEY, open_channel, was_never_sent
 from dalsegno.rpc.failure import read_failure
 from dalsegno.rpc.handshake import Explainer, explain
@@ -80,9 +81,8 @@ class Connection:
 
 def check_address(address: str) -> None:
     """Raise CommandError if this is not HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    is_port = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535
-    if not is_port or "/" in host or host.startswith("[") != host.endswith("]"):
+    host = address.rpartition(":")[0]
+    if not is_address(address) or "/" in address or host.startswith("[") != host.endswith("]"):
         raise CommandError(f"--server {address}: not of the form HOST:PORT", f"for instance --server {DEFAULT_SERVER}")
 
 

@@ -81,7 +81,7 @@ _ADVICE = {
     grpc.StatusCode.DEADLINE_EXCEEDED: "the server at {server} did not answer in time; ask again",
     grpc.StatusCode.UNAUTHENTICATED: "name the file of your token with --token-file, or in DALSEGNO_TOKEN_FILE",
     grpc.StatusCode.ABORTED: "it has changed meanwhile; read it again, then decide",
-    grpc.StatusCode.UNIMPLEMENTED: "the server at {server} does not have this; is it an older version?",
+    grpc.StatusCode.UNIMPLEMENTED: "is {server} an engine, where commands need an api, or an older version?",
     grpc.StatusCode.FAILED_PRECONDITION: "check its state with `dalsegno show` and `dalsegno tasks`",
 }
 _LISTS = {

@@ -230,15 +230,16 @@ async def _keep_up(config: ServerConfig, stopped: asyncio.Task[bool]) -> None:
 def _introduce(config: ServerConfig, supervisor: Supervisor) -> None:
     pids = {child.service.name: child.pid for child in supervisor.children}
     out = console()
-    out.print(
-        f"api       {config.listen:21}  pid {pids['api']:<7}  clients: dalsegno --help, any gRPC client", markup=False
-    )
-    out.print(f"engine    {config.engine:21}  pid {pids['engine']:<7}  executors connect here", markup=False)
-    allowed = f", also {', '.join(config.allow)}" if config.allow else ""
-    out.print(f"executor  {'(executor-1)':21}  pid {pids['executor']:<7}  runs the actions{allowed}", markup=False)
+    rows = [
+        ("api", config.listen, "clients: dalsegno --help, any gRPC client"),
+        ("engine", config.engine, "executors connect here"),
+        ("executor", "(executor-1)", "runs the actions" + "".join(f", also {each}" for each in config.allow)),
+    ]
     if config.gateway:
-        told = f"{config.links.gateway_scheme}, for curl, browsers and webhooks"
-        out.print(f"gateway   {config.gateway:21}  pid {pids['gateway']:<7}  {told}", markup=False)
+        rows.append(("gateway", config.gateway, f"{config.links.gateway_scheme}, for curl, browsers and webhooks"))
+    width = max(len(address) for _, address, _ in rows)
+    for name, address, told in rows:
+        out.print(f"{name:8}  {address:{width}}  pid {pids[name]:<6} {told}", markup=False)
     speech = "TLS" if config.links.own.serves is not None else "plain text"
     links = config.links.told if config.tokens.admin is None else f"{speech}, callers with tokens only"
     out.print(f"links     {links}", markup=False)

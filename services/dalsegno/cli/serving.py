@@ -33,6 +33,8 @@ READY_S = 60.0
 """The time in which the services must become ready, on a slow machine with a database to migrate."""
 FOLDER_MODE = 0o700
 _LOG_TAIL_LINES = 15
+_SCHEMES = ("sqlite:", "postgresql:", "postgres:")
+"""How the URL of a database begins that several processes can open."""
 _STORED = ("engine", "api")
 """The services that open the database."""
 SECRET_KEYS = "secrets.key"
@@ -143,6 +145,9 @@ def plan_server(
     """
     listen, engine = choose_address(listen, "--listen"), choose_address(engine, "--engine-listen")
     gateway = choose_address(gateway, "--gateway-listen") if gateway else ""
+    if database and not database.startswith(_SCHEMES):
+        told = f"--database {database.partition(':')[0]}…: not the URL of a database"
+        raise CommandError(told, "give sqlite:///PATH or postgresql://USER@HOST/NAME, also in DALSEGNO_DATABASE_URL")
     _check_distinct({"--listen": listen, "--engine-listen": engine, "--gateway-listen": gateway})
     links = links or ServiceLinks()
     for address, option in ((listen, "--listen"), (engine, "--engine-listen")):
@@ -158,9 +163,8 @@ def plan_server(
         folder.mkdir(exist_ok=True)
         ensure_file(data / SECRET_KEYS)
     except OSError as error:
-        raise CommandError(
-            f"the data folder {data} cannot be created: {error.strerror}", "choose another with --data DIR"
-        ) from None
+        told = f"the data folder {data} cannot be {'written' if data.is_dir() else 'created'}: {error.strerror}"
+        raise CommandError(told, "choose another with --data DIR") from None
     return ServerConfig(
         data=data,
         listen=listen,
@@ -194,8 +198,10 @@ def _close_to_others(folder: Path, report: Callable[[str], None]) -> None:
     if not found.st_mode & 0o077:
         return
     was = f"{folder} is open to others (mode {stat.S_IMODE(found.st_mode):04o})"
-    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+    if found.st_uid != os.geteuid():
         report(f"{was}, and only its owner can change that: choose a folder of your own with --data DIR")
+    elif found.st_mode & stat.S_ISVTX:
+        report(f"{was}, and is shared with others on purpose: choose a folder of your own with --data DIR")
     else:
         folder.chmod(FOLDER_MODE)
         report(f"{was}: now it is for its owner only")

@@ -6,6 +6,7 @@ child died ──▶ report it ──▶ wait (0.2 s, doubling to 10 s; 0.2 s ag
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from dalsegno.cli import parent_watch
 from dalsegno.cli.exits import ERROR, CommandError
+from dalsegno.rpc.addresses import is_address
 from dalsegno.rpc.exits import CANNOT_RUN
 
 FIRST_WAIT_S = 0.2
@@ -203,7 +205,7 @@ def choose_address(address: str, option: str) -> str:
     """Return `address` with a free port instead of port 0. Raises CommandError if it cannot be used."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdigit():
+    if not host or not port.isdigit() or not is_address(address):
         raise CommandError(f"{option} {address}: not of the form HOST:PORT", f"for instance {option} 127.0.0.1:0")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
@@ -212,6 +214,8 @@ def choose_address(address: str, option: str) -> str:
             probe.bind((host, int(port)))
         except OSError as error:
             reason = error.strerror or str(error)
-            advice = f"another server may run there; choose with {option} HOST:PORT (port 0: a free one)"
+            advice = f"choose an address of this machine with {option} HOST:PORT (port 0: a free one)"
+            if error.errno == errno.EADDRINUSE:
+                advice = f"another server may run there; choose with {option} HOST:PORT (port 0: a free one)"
             raise CommandError(f"cannot listen on {address}: {reason}", advice, ERROR) from None
         return f"{address.rpartition(':')[0]}:{probe.getsockname()[1]}"

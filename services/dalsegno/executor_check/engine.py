@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from dalsegno.executor_check.line import Line
+from dalsegno.rpc.addresses import is_address
 from dalsegno.v1 import executor_service_pb2_grpc
 
 READ_BYTES_MAX = 64 * 1024 * 1024
@@ -34,6 +35,8 @@ class Engine(executor_service_pb2_grpc.ExecutorServiceServicer):
 
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
+        if not is_address(self.address):
+            raise CannotListen(f"{self.address}: not of the form host:port")
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", READ_BYTES_MAX)]
         self._server = grpc.aio.server(options=options)
         executor_service_pb2_grpc.add_ExecutorServiceServicer_to_server(self, self._server)

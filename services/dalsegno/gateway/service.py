@@ -19,6 +19,7 @@ from dalsegno.gateway.cookie_cipher import CookieCipher
 from dalsegno.gateway.oidc import Oidc
 from dalsegno.gateway.sessions import Sessions
 from dalsegno.gateway.settings import Settings
+from dalsegno.rpc.addresses import is_address
 from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.links import BadCredentials
 from dalsegno.rpc.memory import return_when_grown
@@ -116,9 +117,9 @@ class Gateway:
 
 def _listen(settings: Settings) -> socket.socket:
     """Return a socket that is bound. Raises CannotListen."""
-    host, colon, port = settings.listen.rpartition(":")
+    host, _, port = settings.listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isdigit():
+    if not is_address(settings.listen) or not port.isdigit():
         raise CannotListen(f"cannot listen on {settings.listen}: it is not of the form host:port")
     asks_tokens = settings.auth == Auth.TOKENS
     check_reach(settings.listen, settings.tls.serves, insecure=settings.insecure, asks_tokens=asks_tokens)

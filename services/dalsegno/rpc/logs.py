@@ -26,7 +26,7 @@ def set_up(service: str, level: str = "INFO", stream: TextIO | None = None) -> N
     Raises ValueError for a level that logging does not know.
     """
     stream = stream if stream is not None else sys.stderr
-    outlet = logging.StreamHandler(stream)
+    outlet = _Outlet(stream)
     outlet.setFormatter(TerminalLines(service) if stream.isatty() else JsonLines(service))
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -38,6 +38,16 @@ def set_up(service: str, level: str = "INFO", stream: TextIO | None = None) -> N
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it logs its plug-ins at every start
     logging.getLogger("grpc._cython.cygrpc").addFilter(is_fault)
+
+
+class _Outlet(logging.StreamHandler[TextIO]):
+    """Writes lines. One that cannot be written is lost without a word: where the disk is full, there is no room for a
+    word about it either."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Note that a record cannot be written; logging calls this while the error is handled."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def is_fault(record: logging.LogRecord) -> bool:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from dalsegno.rpc.addresses import is_address
 from dalsegno.rpc.background import keep_running
 from dalsegno.rpc.channel import ANSWER_BYTES, MESSAGE_BYTES, METADATA_BYTES, REASON_KEY
 from dalsegno.rpc.interceptors import CallInterceptor
@@ -168,7 +169,7 @@ class Server:
 
     async def start(self) -> None:
         """Bind and serve, not yet ready. Raises CannotListen."""
-        if ":" not in self.address:
+        if not is_address(self.address):
             raise CannotListen(f"cannot listen on {self.address}: it is not of the form host:port")
         if self._services:
             check_reach(self.address, self._tls, insecure=self._insecure, asks_tokens=self._guard is not None)

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.tool is not _upgrade:
             _refuse_missing_file(options.database)
         store = open_store(options.database, read_only=options.tool not in (_upgrade, _token, _rekey))
-    except (ValueError, StoreUnreachable) as error:
+    except (ValueError, StoreUnreachable, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     if not isinstance(store, SqlStore):

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
 from dalsegno.cli.main import main
+from dalsegno.rpc.channel import REASON_KEY
 from dalsegno.rpc.errors import code_of, status_of, trailing_metadata
 from dalsegno.v1 import (
     access_service_pb2,
@@ -45,6 +46,8 @@ class FakeApi:
     answers: dict[str, list[Any]] = field(default_factory=dict)
     requests: list[Any] = field(default_factory=list)
     modules: dict[str, Any] = field(default_factory=lambda: SERVICES)
+    lacks: str = ""
+    """What its health says that it lacks."""
 
     def answer(self, method: str, *answers: Any) -> None:
         """Set the answers of `method`, one per call."""
@@ -56,6 +59,19 @@ class FakeApi:
         nothing = [] if method.startswith("List") else [Unavailable("the test told no answer")]
         left = self.answers.get(method) or nothing or [_empty_answer(method)]
         return left.pop(0) if len(left) > 1 else left[0]
+
+
+class _Health(HealthServicer):
+    """Says what a fake api lacks."""
+
+    def __init__(self, api: FakeApi) -> None:
+        super().__init__()
+        self._api = api
+
+    def Check(self, request: Any, context: Any) -> Any:
+        """Answer with the reason, as the servers of the services do."""
+        context.set_trailing_metadata(((REASON_KEY, self._api.lacks.encode()),))
+        return super().Check(request, context)
 
 
 def _empty_answer(method: str) -> Message:
@@ -125,7 +141,7 @@ def api() -> Iterator[FakeApi]:
         handler = grpc.method_handlers_generic_handler(f"dalsegno.v1.{name}", _methods(fake, name, module))
         server.add_generic_rpc_handlers((handler,))
     fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
+    health_pb2_grpc.add_HealthServicer_to_server(_Health(fake), server)
     server.start()
     yield fake
     server.stop(0).wait()

@@ -18,7 +18,7 @@ from dalsegno.cli.connection import DEFAULT_SERVER, at_server
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.rpc.channel import REQUEST_ID_KEY
 from dalsegno.v1 import action_service_pb2, execution_pb2, execution_service_pb2
-from dalsegno.workflow.refusals import Unavailable
+from dalsegno.workflow.refusals import NotBegun, Unavailable
 
 ID = "0193b5c2-7f3a-7e51-9d0c-5a8f2c1e6b47"
 NOWHERE = "127.0.0.1:1"
@@ -206,6 +206,40 @@ def test_the_end_of_patience_tells_the_same_as_ctrl_c(
     assert (told.exit_code, data.exit_code) == (5, 5)
     assert told.err.splitlines()[-1].endswith("--request-id r-7")
     assert json.loads(data.err)["error"]["then"].endswith("--request-id r-7")
+
+
+def test_what_the_server_lacks_is_told(api: Any, type_command: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers is not taken for one that is away: the error has what its health says. What it has not
+    begun is not in doubt."""
+    monkeypatch.setattr(Retries, "_left_s", lambda self: 0.0)
+    api.lacks = "the store cannot be written: disk full"
+    api.answer("StartExecution", NotBegun("the store cannot be written at present"))
+
+    told = type_command("start", "w", "-s", api.address)
+    data = type_command("start", "w", "-s", api.address, "-o", "json")
+
+    assert (told.exit_code, data.exit_code) == (5, 5)
+    assert told.err.splitlines() == [
+        "error: the store cannot be written at present",
+        "  the server is not ready: the store cannot be written: disk full",
+        "next:  correct that at the server, then repeat the command",
+    ]
+    assert json.loads(data.err)["error"]["lacks"] == api.lacks
+    assert "then" not in json.loads(data.err)["error"]
+
+
+def test_a_server_that_refuses_is_not_told_to_be_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    """While the command tries again, the message has what the server says."""
+
+    async def course() -> None:
+        trailing = grpc.aio.Metadata((REQUEST_ID_KEY, "one"))
+        refused = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), trailing, "the store is away")
+        async with Retries() as retries:
+            for _ in range(5):
+                await retries.wait(refused)
+
+    run_in_virtual_time(course())
+    assert capsys.readouterr().err == "the store is away; trying for another 19 s (Ctrl-C stops)\n"
 
 
 def test_ctrl_c_on_an_action_that_runs_tells_where_it_is_seen(api: Any, type_command: Type) -> None:

@@ -37,6 +37,26 @@ def test_data_is_for_its_owner_only(tmp_path: Path) -> None:
     assert told == [f"{older} is open to others (mode 0755): now it is for its owner only"]
 
 
+def test_a_folder_that_is_shared_on_purpose_stays_as_it_is(tmp_path: Path) -> None:
+    """One like /tmp, with the sticky bit, is not narrowed, and the message says why."""
+    told: list[str] = []
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    plan_server(shared, LOCAL, LOCAL, report=told.append)
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
+    assert len(told) == 1
+    assert "shared with others on purpose" in told[0]
+
+
+@pytest.mark.parametrize("database", ["mysql://x/y", "/tmp/x.db", "memory://"])
+def test_what_is_no_database_is_refused_before_anything_starts(database: str, tmp_path: Path) -> None:
+    """The message names the option and what it takes."""
+    with pytest.raises(CommandError, match=r"--database .*: not the URL of a database") as caught:
+        plan_server(tmp_path, LOCAL, LOCAL, database)
+    assert "postgresql://" in caught.value.advice
+
+
 @pytest.mark.parametrize(("listen", "engine", "option"), [(OPEN, LOCAL, "--listen"), (LOCAL, OPEN, "--engine-listen")])
 def test_other_machines_reach_it_only_with_leave(listen: str, engine: str, option: str, tmp_path: Path) -> None:
     """An address beyond loopback needs --insecure, which every service then gets, and prints a warning."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -149,8 +150,15 @@ def test_addresses_are_chosen_or_refused_in_words() -> None:
 
     assert chosen.startswith("127.0.0.1:")
     assert int(chosen.rpartition(":")[2]) > 0
-    with pytest.raises(CommandError, match="not of the form HOST:PORT"):
-        choose_address("7700", "--listen")
+    for wrong in ("7700", "127.0.0.1:70000", "127.0.0.1:http", ":7700"):
+        with pytest.raises(CommandError, match="not of the form HOST:PORT"):
+            choose_address(wrong, "--listen")
     with pytest.raises(CommandError, match=r"cannot listen on 192\.0\.2\.1:1") as caught:
         choose_address("192.0.2.1:1", "--listen")
-    assert "--listen" in caught.value.advice
+    assert "an address of this machine with --listen" in caught.value.advice
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(CommandError) as caught:
+            choose_address(f"127.0.0.1:{taken.getsockname()[1]}", "--listen")
+    assert "another server may run there" in caught.value.advice

@@ -171,8 +171,9 @@ async def test_other_machines_are_served_only_when_that_is_accepted(caplog: pyte
         await health.start()
         assert caplog.text == "", "health tells nothing that others may not know"
         await health.stop(0)
-    with pytest.raises(CannotListen, match="host:port"):
-        await Server("7700", ["dalsegno.v1.EngineService"]).start()
+    for wrong in ("7700", "127.0.0.1:70000", "127.0.0.1:http"):
+        with pytest.raises(CannotListen, match="host:port"):
+            await Server(wrong, ["dalsegno.v1.EngineService"]).start()
 
 
 async def test_stop_ends_a_server_stream_at_once_and_says_why(world: World) -> None:
