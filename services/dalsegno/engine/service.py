@@ -227,7 +227,8 @@ class Engine:
         self.ended.set()
 
     def _look(self) -> None:
-        self.conductor.put_first(Poll(self._timers, self._dispatcher, self._look))
+        if not self.conductor.has(Poll):
+            self.conductor.put_first(Poll(self._timers, self._dispatcher, self._look))
 
     def _note_drop(self) -> None:
         self._dropped = True
@@ -246,23 +247,27 @@ class Engine:
 
     async def _tick(self) -> None:
         """Once a second: renew leases, and look for due messages and READY attempts that no engine knows of."""
-        ticks = 0
+        ticks, is_sweep_due = 0, False
         while True:
             steady_s = self._clock.steady_s()
             if steady_s - self._ticked_s > MISSED_S:
                 self._heard_from_s = steady_s  # the process was stopped: what executors sent is yet to be read
             self._ticked_s = steady_s
-            sweep = ticks % SWEEP_EVERY_TICKS == SWEEP_EVERY_TICKS - 1
-            leases = KeepLeases(
-                *(self._executors, self.settings.lease_s, self._may_end),
-                sweep=sweep,
-                is_shared=self._is_shared,
-                engine=self.number,
-            )
-            self.conductor.put(leases)
+            is_sweep_due = is_sweep_due or ticks % SWEEP_EVERY_TICKS == SWEEP_EVERY_TICKS - 1
+            # While a batch takes long, one of each waits: each of several would find, and do, the same.
+            if not self.conductor.has(KeepLeases):
+                self.conductor.put(
+                    KeepLeases(
+                        *(self._executors, self.settings.lease_s, self._may_end),
+                        sweep=is_sweep_due,
+                        is_shared=self._is_shared,
+                        engine=self.number,
+                    )
+                )
+                is_sweep_due = False
             if self._may_end():
                 self._executors.end_unanswered()
-            if self._board:
+            if self._board and not self.conductor.has(WriteProgress):
                 self.conductor.put(WriteProgress(self._board))
             self._look()
             if ticks % PRUNE_EVERY_TICKS == 0:

@@ -46,6 +46,7 @@ async def test_what_is_done_each_second_and_what_more_seldom(engine: Engine, mon
         task.cancel()  # its own look of each second, above all
     monkeypatch.setattr(engine.conductor, "put", put.append)
     monkeypatch.setattr(engine.conductor, "put_first", put.append)
+    monkeypatch.setattr(engine.conductor, "has", lambda kind: False)
     for name, count in (("SWEEP", 3), ("PRUNE", 4), ("DROP", 5)):
         monkeypatch.setattr(service, f"{name}_EVERY_TICKS", count)
     monkeypatch.setattr(service, "TICK_S", 0.001)
@@ -69,6 +70,40 @@ async def test_what_is_done_each_second_and_what_more_seldom(engine: Engine, mon
     assert kinds[:10] == expected
     sweeps = [each._sweep for each in put if isinstance(each, KeepLeases)]
     assert sweeps[:9] == [False, False, True] * 3
+
+
+async def test_what_is_repeated_waits_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a batch takes long, each second adds nothing that waits already: thirty looks at the leases in one batch
+    declared each delivery of a dead executor lost thirty times. A sweep that was due is made up for."""
+    for task in engine._tasks:
+        task.cancel()
+    monkeypatch.setattr(service, "SWEEP_EVERY_TICKS", 2)
+    monkeypatch.setattr(service, "PRUNE_EVERY_TICKS", 10_000)
+    monkeypatch.setattr(service, "DROP_EVERY_TICKS", 10_000)
+    monkeypatch.setattr(service, "TICK_S", 0.001)
+    ticks: list[float] = []
+    monkeypatch.setattr(engine._executors, "end_unanswered", lambda: ticks.append(0.0))
+    monkeypatch.setattr(engine, "_may_end", lambda: True)
+    engine._board.note("e", (1, 0, 1), Progress("half", 0.5))
+    await until(lambda: not (engine.conductor._is_busy or engine.conductor._queue))
+    engine.conductor._is_busy = True  # what is put waits
+    ticking = asyncio.create_task(engine._tick())
+    await until(lambda: len(ticks) >= 10)
+    waiting = list(engine.conductor._queue)
+    assert sorted(type(each).__name__ for each in waiting if each.is_periodic) == [
+        *("DropUnusedWorkflows", "KeepLeases", "Poll", "PruneRequests", "WriteProgress")
+    ]
+    engine.conductor._begun, seen = waiting, len(ticks)
+    engine.conductor._queue.clear()
+    await until(lambda: len(ticks) >= seen + 5)
+    assert not engine.conductor._queue, "what is carried out is not put again"
+    engine.conductor._begun = ()
+    await until(lambda: engine.conductor.has(KeepLeases))
+    ticking.cancel()
+    (leases,) = (each for each in engine.conductor._queue if isinstance(each, KeepLeases))
+    assert leases._sweep
+    engine.conductor._is_busy = False
+    engine.conductor._wake()
 
 
 async def test_leases_end_when_every_executor_could_be_heard(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ class Conductor:
         self._stopping = False
         self._rested = asyncio.Event()
         self._counters: dict[str, Counter] = {}
-        self._deferred = DeferredWorks(self._return)
+        self._deferred = DeferredWorks(self.put_first)
         self._evaluator = WorkEvaluator(self._values_are_there)
         self._calm_s = 0.0
         """From this time on, by the monotonic clock, the engine has run for a while."""
@@ -164,6 +164,10 @@ class Conductor:
         """Make a quick work the first of the next batch, however many wait."""
         self._queue.appendleft(work)
         self._wake()
+
+    def has(self, kind: type[Work]) -> bool:
+        """Return whether a work of this kind waits or is carried out."""
+        return any(type(each) is kind for each in (*self._begun, *self._queue))
 
     def put_slice(self, work: Work) -> None:
         """Add a slice of items. Each batch begins one slice, in order."""
@@ -239,10 +243,6 @@ class Conductor:
             self._deferred.drop(work)
         elif not self._deferred.holds_back(work):
             works.append(work)
-
-    def _return(self, work: Work) -> None:
-        """Make a deferred work the next one."""
-        self.put_first(work)
 
     def _values_are_there(self, work: Work) -> None:
         """Continue a work: all values that it asked for exist. Called from any thread."""
