@@ -148,6 +148,7 @@ async def test_large_bodies_that_are_refused_leave_no_memory(gateway: Service) -
         ("content-length: 2\r\ntransfer-encoding: chunked", 400, b"either content-length or transfer-encoding"),
         (f"content-length: 2\r\nx-long: {'a' * 66_000}", 431, b"have more than 65,536 bytes"),
         ("content-length: 2\r\n" + "\r\n".join(f"x-{number}: {'a' * 20}" for number in range(3_000)), 431, b"65,536"),
+        ("content-length: 2\r\n" + "\r\n".join(f"x-{number}: a" for number in range(1_800)), 431, b"65,536"),
     ],
 )
 async def test_headers_that_mislead_end_the_connection(
@@ -160,6 +161,14 @@ async def test_headers_that_mislead_end_the_connection(
     answer = await send_raw(gateway, f"{head}{headers}\r\n\r\n{body}{again}".encode())
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert (told in answer, answer.count(b"HTTP/1.1 ")) == (True, 1)
+
+
+@pytest.mark.parametrize("deadline", ["99999H", "2562047H", "99999999H"])
+async def test_a_deadline_of_centuries_has_not_passed(gateway: Service, deadline: str) -> None:
+    """gRPC-Web allows eight digits and hours: more than fits into nanoseconds."""
+    headers = ("-H", "content-type: application/grpc-web+json", "-H", f"grpc-timeout: {deadline}")
+    reply = await curl(f"{url_of(gateway)}{PACKAGE}{INFO}", *headers, body=b"\0\0\0\0\x02{}")
+    assert (reply.status, b"grpc-status: 0" in reply.body) == (200, True)
 
 
 def sockets(gateway: Service) -> int:

@@ -50,6 +50,12 @@ def resume_tasks(options: TaskOptions) -> list[operation_pb2.ResumeTask]:
     for text in options.results:
         name, value = _owned(options.skip or options.known, text, "--result")
         tasks[name].output = _json(value, "--result")
+    for name in options.skip:
+        if not tasks[name].output:
+            told = f"--skip {name}: needs the result to use instead"
+            raise CommandError(
+                told, f"add --result JSON, or --result {name}=JSON where several are skipped; null for none"
+            )
     _add_runs(tasks, options)
     return list(tasks.values())
 

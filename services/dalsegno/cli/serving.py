@@ -8,12 +8,14 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -33,6 +35,8 @@ READY_S = 60.0
 """The time in which the services must become ready, on a slow machine with a database to migrate."""
 FOLDER_MODE = 0o700
 _LOG_TAIL_LINES = 15
+_ANY = frozenset({"0.0.0.0", "::"})
+"""The hosts that stand for all addresses of the machine."""
 _SCHEMES = ("sqlite:", "postgresql:", "postgres:")
 """How the URL of a database begins that several processes can open."""
 _STORED = ("engine", "api")
@@ -183,13 +187,30 @@ def plan_server(
 
 
 def _check_distinct(addresses: Mapping[str, str]) -> None:
-    """Raise CommandError if two services have the same address."""
-    taken: dict[str, str] = {}
-    for option, address in addresses.items():
-        if address and (other := taken.setdefault(address, option)) != option:
-            raise CommandError(
-                f"{other} and {option} are both {address}", "give each a port of its own (0: a free one)"
-            )
+    """Raise CommandError if two services have the same address, under whatever names."""
+    given = [(option, address) for option, address in addresses.items() if address]
+    for (option, address), (other, second) in combinations(given, 2):
+        if _overlap(address, second):
+            names = address if address == second else f"the same address, {address} and {second}"
+            raise CommandError(f"{option} and {other} are both {names}", "give each a port of its own (0: a free one)")
+
+
+def _overlap(first: str, second: str) -> bool:
+    """Return whether two addresses have the same port, and a host in common."""
+    (host, _, port), (other, _, second_port) = first.rpartition(":"), second.rpartition(":")
+    if int(port) != int(second_port):
+        return False
+    hosts, others = _numbers_of(host), _numbers_of(other)
+    return bool(hosts & others) or not _ANY.isdisjoint(hosts | others)
+
+
+def _numbers_of(host: str) -> set[str]:
+    """Return the addresses that a host has; itself if it has none."""
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        return {str(each[4][0]) for each in socket.getaddrinfo(host, None)}
+    except OSError:
+        return {host}
 
 
 def _close_to_others(folder: Path, report: Callable[[str], None]) -> None:

@@ -16,7 +16,7 @@ from connectrpc.server import ConnectASGIApplication
 from dalsegno.access.bearer import KEY as TOKEN_KEY
 from dalsegno.gateway.access import Access
 from dalsegno.gateway.calls import Calls
-from dalsegno.gateway.connections import HEADER_BYTES, REFUSED
+from dalsegno.gateway.connections import FIELD_BYTES, HEADER_BYTES, REFUSED
 from dalsegno.gateway.contract import PUBLIC
 from dalsegno.gateway.draining import Bodies, Receive
 from dalsegno.gateway.forwarding import Forwarder
@@ -194,7 +194,7 @@ def _refuse_headers(scope: Any, headers: Mapping[str, str]) -> Response | None:
     """Refuse headers that are too large together, and those that a proxy may understand in another way. A connection of
     HTTP/1.1 ends then: where its next request begins is not certain."""
     close = (("connection", "close"),) if scope["http_version"].startswith("1") else ()
-    size = sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["raw_path"])
+    size = sum(len(name) + len(value) + FIELD_BYTES for name, value in scope["headers"]) + len(scope["raw_path"])
     if size + len(scope["query_string"]) > HEADER_BYTES:
         told = f"the path and the headers have more than {HEADER_BYTES:,} bytes"
         return refusal(431, Code.RESOURCE_EXHAUSTED, told, *close)

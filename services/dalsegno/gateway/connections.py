@@ -33,6 +33,9 @@ HEADER_BYTES = 64 * 1024
 """The most that a path and the headers of a request have together. Over HTTP/1.1 Hypercorn refuses more only while it
 waits for the rest."""
 
+FIELD_BYTES = 32
+"""What HTTP/2 counts for each header beside its name and value. The api counts so, too."""
+
 TOGETHER_BYTES = 64 * 1024
 """The most that waits to be written together with what is sent next."""
 

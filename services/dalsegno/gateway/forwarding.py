@@ -30,6 +30,10 @@ from dalsegno.rpc.peers import Balanced, Peers
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 _NOT_SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING).SerializeToString()
 
+LONGEST_S = 366 * 86_400.0
+"""A longer deadline counts as this one: grpc takes one of three centuries, which a header may have, for one that has
+passed."""
+
 Context = RequestContext[Any, Any]
 
 _GRPC = re.compile(r"application/grpc($|[+;])")
@@ -105,7 +109,7 @@ class Forwarder:
         """Call the api for one call of a caller. Raises ConnectError."""
         headers, left_s = context.request_headers, None
         if context.timeout_ms is not None:
-            left_s = context.timeout_ms / 1000
+            left_s = min(context.timeout_ms / 1000, LONGEST_S)
         is_grpc = _GRPC.match(headers.get("content-type", "")) is not None
         try:
             with self._calls.served(method.path, headers.get(REQUEST_ID_KEY), left_s, short=is_grpc) as call:

@@ -110,6 +110,8 @@ def _message(error: grpc.aio.AioRpcError) -> str:
     details = error.details() or ""
     if error.code() is grpc.StatusCode.UNAVAILABLE and "failed to connect" in details:
         return f"the server cannot be reached: {details}"
+    if error.code() is grpc.StatusCode.UNAVAILABLE and "C-ares" in details:
+        return "the name of the server has no address"
     return details or str(error.code().name).lower().replace("_", " ")
 
 

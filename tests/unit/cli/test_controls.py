@@ -76,6 +76,8 @@ def test_several_tasks_each_in_its_own_way(api: Any, type_command: Type) -> None
         ["resume", ID, "--task", "a", "--task", "b", "--item", "3"],
         ["resume", ID, "--task", "a", "--item", "first"],
         ["resume", ID, "--task", "a", "--item", "1", "--item", "2", "--item-input", "{}"],
+        ["resume", ID, "--skip", "a"],
+        ["resume", ID, "--skip", "a", "--skip", "b", "--result", "a=1"],
         ["resume", ID, "--skip", "a", "--result", "done"],
         ["rerun", ID, "--tasks", "a", "--no-reset", "b"],
         ["resume", ID, "--task", "a", "--skip", "a", "--result", "1"],

@@ -79,6 +79,10 @@ def test_no_two_services_have_one_address(tmp_path: Path) -> None:
     for engine, gateway in ((address, ""), (LOCAL, address)):
         with pytest.raises(CommandError, match=rf"--listen and --(engine|gateway)-listen are both {address}"):
             plan_server(tmp_path, address, engine, gateway=gateway)
+    port = address.rpartition(":")[2]
+    for other in (f"localhost:{port}", f"0.0.0.0:{port}"):
+        with pytest.raises(CommandError, match=rf"--listen and --engine-listen are both the same address, .*{other}"):
+            plan_server(tmp_path, address, other, insecure=True)
 
 
 def test_a_folder_that_cannot_be_locked_is_told(tmp_path: Path) -> None:
