@@ -215,6 +215,19 @@ def test_a_second_server_on_a_folder_leaves_the_first_one_alone(tmp_path: Path) 
     assert "runs again" not in ended.stderr
 
 
+def test_an_engine_that_stands_still_is_told_at_once(tmp_path: Path) -> None:
+    """`serve` says that it is not ready and why, and that it is ready again; a command says the reason, too."""
+    data = tmp_path / "data"
+    with serve(data) as server:
+        engine = int((data / "engine.pid").read_text())
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            wait_for(lambda: "not ready: the engine at" in server.told.read_text())
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        wait_for(lambda: "ready again" in server.told.read_text())
+
+
 def test_an_older_log_is_not_told(tmp_path: Path) -> None:
     """What is shown of a log is what the service has written since this start; if that is nothing, this is said."""
     (tmp_path / "logs").mkdir()

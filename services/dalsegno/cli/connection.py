@@ -223,6 +223,16 @@ async def _ask_health(channel: grpc.aio.Channel, within_s: float) -> tuple[bool,
     return answer.status == health_pb2.HealthCheckResponse.SERVING, reason.decode("utf-8", "replace")
 
 
+async def why_not_ready(address: str, tls: ClientTls | None = None) -> str:
+    """Return why a server is not ready for calls; empty if it is."""
+    async with open_channel(address, tls=tls) as channel:
+        try:
+            is_ready, reason = await _ask_health(channel, HEALTH_S)
+        except grpc.aio.AioRpcError:
+            return f"{address} does not answer"
+        return "" if is_ready else reason or f"{address} is not ready"
+
+
 async def wait_until_serving(address: str, within_s: float, tls: ClientTls | None = None) -> None:
     """Return once the server at `address` is ready. Raises CommandError when the time is over."""
     give_up_at = time.monotonic() + within_s

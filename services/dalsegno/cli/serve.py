@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from dalsegno import core_files
-from dalsegno.cli.connection import DEFAULT_SERVER
+from dalsegno.cli.connection import DEFAULT_SERVER, why_not_ready
 from dalsegno.cli.output import print_note
 from dalsegno.cli.permissions import read_networks, read_permission
 from dalsegno.cli.screen import console
@@ -31,6 +31,8 @@ from dalsegno.rpc.options import AUTH_VARIABLE, DATABASE_URL, ISSUERS, ISSUERS_V
 
 ENGINE = "127.0.0.1:7701"
 GATEWAY = "127.0.0.1:7702"
+LOOK_S = 2.0
+"""How often `serve` asks the api whether it is ready."""
 
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -224,7 +226,22 @@ async def _serve(config: ServerConfig) -> None:
 async def _keep_up(config: ServerConfig, stopped: asyncio.Task[bool]) -> None:
     async with running(config, print_note) as supervisor:
         _introduce(config, supervisor)
-        await stopped
+        telling = asyncio.create_task(_tell_readiness(config))
+        try:
+            await stopped
+        finally:
+            telling.cancel()
+
+
+async def _tell_readiness(config: ServerConfig) -> None:
+    """Print when the api is no longer ready, and why, and when it is again."""
+    was_ready = True
+    while True:
+        await asyncio.sleep(LOOK_S)
+        reason = await why_not_ready(config.listen, config.links.own.calls)
+        if was_ready == bool(reason):
+            was_ready = not reason
+            print_note("ready again" if was_ready else f"not ready: {reason}")
 
 
 def _introduce(config: ServerConfig, supervisor: Supervisor) -> None:

@@ -112,6 +112,8 @@ def _message(error: grpc.aio.AioRpcError) -> str:
         return f"the server cannot be reached: {details}"
     if error.code() is grpc.StatusCode.UNAVAILABLE and "C-ares" in details:
         return "the name of the server has no address"
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and details == "Deadline Exceeded":
+        return "the server did not answer in time"
     return details or str(error.code().name).lower().replace("_", " ")
 
 
