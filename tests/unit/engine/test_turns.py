@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import deque
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from tests.unit.engine.test_conductor import Rig, Start
 
 from dalsegno.engine.batches.batch import Batch
 from dalsegno.engine.batches.results import Committed
-from dalsegno.engine.batches.turns import next_window, take_turns
+from dalsegno.engine.batches.turns import next_window, pick, take_turns
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.desk.standalone import RunAction
 from dalsegno.engine.desk.starts import StartExecution
@@ -156,3 +157,40 @@ def test_starts_of_a_workflow_or_an_action_share_their_turns() -> None:
     assert start.turn(StartExecutionRequest(namespace="n", workflow="w")) == "n/w"
     assert start.turn(StartExecutionRequest(definition_id="d", execution_id="e")) == "/d"
     assert run.turn(RunActionRequest(namespace="n", action="a")) == "n/a"
+
+
+def test_what_waits_behind_thousands_of_slow_works_has_its_turn() -> None:
+    """Half of a batch are the next works of others, wherever they stand; the rest are the first ones. Each execution's
+    works keep their order, and nothing is lost."""
+    slow = [DeliverEvent(f"slow {number % 3}", None) for number in range(3_000)]
+    start, event = Turned("quick"), DeliverEvent("e", None)
+    queue: deque[Work] = deque([*slow, start, event])
+    picked = list(pick(queue, 64, {each.turn for each in slow}))
+    assert picked == [slow[0], start, event, *slow[1:62]]
+    assert list(queue) == slow[62:]
+
+    others = [DeliverEvent(f"other {number % 50}", None) for number in range(5_000)]
+    queue = deque([*slow, *others])
+    picked = list(pick(queue, 64, {each.turn for each in slow}))
+    assert picked == [slow[0], *others[:32], *slow[1:32]]
+    assert list(queue) == [*slow[32:], *others[32:]]
+
+    queue = deque(slow[:10])
+    assert list(pick(queue, 64, {"slow 0"})) == [slow[0], *(each for each in slow[1:10] if each.turn != "slow 0")] + [
+        each for each in slow[1:10] if each.turn == "slow 0"
+    ]
+    assert not queue
+
+
+def test_a_start_does_not_wait_for_thousands_of_works_that_take_long() -> None:
+    """After a batch that has done one work of its window, the next one does the start that stands at the end."""
+    rig = Rig(work_max_s=0.0)
+    conductor = rig.conductor
+    for number in range(2_000):
+        conductor.put(DeliverEvent(f"slow {number % 5}", None))
+    start = Turned("quick")
+    conductor.put(start)
+    works = conductor._next_works()
+    assert start not in works
+    conductor._committed(Committed(works=works[:1], left=works[1:]))
+    assert conductor._next_works()[1] is start

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
 
 from dalsegno.engine.batches.work import Work
 
 WINDOW_LEAST = 64
+
+CRAWL = 32
+"""A batch that does fewer works in its time crawls: each takes long, whether to step or to load."""
+
+SCAN_MAX = 10_000
+"""How many works are looked at for those that stand behind works that take long."""
+
+SHARE = 4
+"""How many works of one turn go before such works."""
 
 
 def next_window(window: int, most: int, done: int | None) -> int:
@@ -37,3 +47,27 @@ def take_turns(works: list[Work], behind: Collection[str]) -> None:
         return count
 
     works[1:] = sorted(works[1:], key=turn)
+
+
+def pick(queue: deque[Work], window: int, behind: Collection[str]) -> deque[Work]:
+    """Take the works of the next batch out of a queue where works take long.
+
+    Those that wait behind thousands of such works, of other executions, would wait for all of these. So half of the
+    batch are the next works of whom the last batch has left nothing (`behind`), the other half are the first ones. The
+    works of each execution keep their order.
+    """
+    scanned = [queue.popleft() for _ in range(min(len(queue), SCAN_MAX))]
+    counts: dict[str, int] = {}
+    picked, others = deque(scanned[:1]), deque[Work]()
+    for work in scanned[1:]:
+        name = work.turn
+        count = counts[name] = counts.get(name, 0) + 1
+        is_first = not name or (name not in behind and count <= SHARE)
+        (picked if is_first and len(picked) <= window // 2 else others).append(work)
+        if len(picked) > window // 2:
+            break
+    others.extend(scanned[len(picked) + len(others) :])
+    while others and len(picked) < window:
+        picked.append(others.popleft())
+    queue.extendleft(reversed(others))
+    return picked
