@@ -8,6 +8,7 @@ import typer
 
 from dalsegno.cli.completion import complete_environment
 from dalsegno.cli.connection import DEFAULT_SERVER, RETRY_S, Connection, ask
+from dalsegno.cli.exits import CommandError
 from dalsegno.cli.inputs import encode_json, read_input
 from dalsegno.cli.options import (
     Comment,
@@ -55,6 +56,9 @@ def put(
     output: Output = Format.TABLE,
 ) -> None:
     """Create an environment, or replace all its values. A --secret without a value keeps the one that is stored."""
+    if not (source or pairs or secrets):
+        told = "no values: an environment that is there would lose all of its values"
+        raise CommandError(told, "give -i key=value, a file, or '{}' for one without values")
     request = messages.PutEnvironmentRequest(
         namespace=namespace,
         name=name,

@@ -89,6 +89,7 @@ _LISTS = {
     "execution": "dalsegno list",
     "environment": "dalsegno environment list",
     "action": "dalsegno action list",
+    "token": "dalsegno token list",
 }
 
 
@@ -110,6 +111,8 @@ def _advise(failure: Failure) -> str:
         case grpc.StatusCode.NOT_FOUND:
             kinds = [kind for kind in _LISTS if kind in failure.message]
             return f"list what exists with `{_LISTS[kinds[0]]}`" if kinds else ""
+        case grpc.StatusCode.INVALID_ARGUMENT if "input of the action" in failure.message:
+            return "`dalsegno action list` shows what actions take"
         case grpc.StatusCode.INVALID_ARGUMENT if any(each.subject.startswith("input") for each in failure.violations):
             return "give inputs with -i key=value; `dalsegno workflow show NAME` lists them"
         case grpc.StatusCode.INVALID_ARGUMENT if failure.problems:

@@ -84,8 +84,7 @@ def _split(text: str) -> tuple[str, bool, str]:
     key, equals, value = text.partition("=")
     if not equals or not key.removesuffix(":"):
         raise CommandError(
-            f"-i {text}: not of the form key=value",
-            "write for instance: -i city=Alderford -i days=3 -i 'tags:=[\"a\"]'",
+            f"{text}: not of the form key=value", "for instance city=Alderford, days=3, or 'tags:=[\"a\"]' for JSON"
         )
     return key.removesuffix(":"), key.endswith(":"), value
 

@@ -45,6 +45,8 @@ class References:
     async def resolve(self, reference: str) -> str:
         """Return the whole id; other texts are returned unchanged. Raises CommandError, grpc.aio.AioRpcError."""
         head, dot, rest = reference.partition(".")
+        if head.startswith("@") and head != LATEST:
+            raise CommandError(f"{head}: no execution is named so", f"{LATEST} is the newest one; give {REFERENCE}")
         if head != LATEST and (len(head) >= _WHOLE or not _END.fullmatch(head)):
             return reference
         if head not in self._known:

@@ -269,6 +269,17 @@ def test_environments_are_put_from_file_and_line(api: Any, type_command: Type) -
     assert json.loads(api.requests[0].variables) == {"a": 1, "b": "two"}
 
 
+def test_an_environment_does_not_lose_its_values_by_a_slip(api: Any, type_command: Type) -> None:
+    """Without any value nothing is sent; an empty object empties it."""
+    api.answer("PutEnvironment", environment_service_pb2.PutEnvironmentResponse())
+
+    refused = type_command("environment", "put", "staging", "-s", api.address)
+    assert (refused.exit_code, api.requests) == (2, [])
+    assert "would lose all of its values" in refused.err
+    assert type_command("environment", "put", "staging", "{}", "-s", api.address).exit_code == 0
+    assert json.loads(api.requests[0].variables) == {}
+
+
 def test_an_empty_list_says_so_beside_the_result(api: Any, type_command: Type) -> None:
     """An empty list prints `none` for people and an empty list for programs."""
     api.answer("ListExecutions", execution_service_pb2.ListExecutionsResponse())

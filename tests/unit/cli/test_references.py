@@ -101,6 +101,14 @@ def test_latest_is_the_newest_that_nobody_else_started(
     assert (asked.page_size, operation.execution_id) == (1, SECOND)
 
 
+def test_another_word_after_an_at_is_no_id(api: Any, type_command: Type) -> None:
+    """A slip of the pen is not sent to the server, which would ask for a UUID."""
+    ended = type_command("show", "@latst", "-s", api.address)
+    assert ended.exit_code == 2
+    assert "@latest is the newest one" in ended.err
+    assert api.requests == []
+
+
 def test_watching_by_the_end_of_an_id(api: Any, type_command: Type) -> None:
     """A stream is requested by the whole id, and again by the same id after it breaks."""
     api.answer("ListExecutions", listed(FIRST))

@@ -66,6 +66,10 @@ def environment(step: Step, given: Value | None, faults: RequestFaults) -> Value
     return Value(data={**before, **given.data})
 
 
+_TASKS_NAMED = 10
+"""How many tasks of the workflow are named where another one was asked for."""
+
+
 def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, failed: bool) -> list[TaskExecution]:
     """Return the task executions that a choice means: by number; else the newest of those that count.
 
@@ -74,7 +78,9 @@ def executions_of(step: Step, choice: TaskChoice, faults: RequestFaults, *, fail
     execution, name = step.execution, choice.task
     subject = f"task {name}"
     if name not in step.workflow.tasks:
-        faults.obstacle(subject, "is not a task of the workflow", Obstacle.TASK_UNKNOWN)
+        names = sorted(step.workflow.tasks)
+        known = ", ".join(names[:_TASKS_NAMED]) + ", …" * (len(names) > _TASKS_NAMED)
+        faults.obstacle(subject, f"is not a task of the workflow, which has {known}", Obstacle.TASK_UNKNOWN)
         return []
     if choice.number:
         found = execution.tasks.get(choice.number)

@@ -235,6 +235,7 @@ def test_what_never_ran_refuses_all() -> None:
         ("task b", "NOT_EXECUTED"),
         ("task nothing", "TASK_UNKNOWN"),
     ]
+    assert "is not a task of the workflow, which has a, b" in str(refused.value)
     assert stage.execution.revision == revision
 
 
