@@ -63,16 +63,16 @@ class Connect:
         """Return the next stream. Raises Unmet, or NobodyConnects if there has never been one."""
         within_s = self.within_s if scene.has_connected else FIRST_S
         ends_s = time.monotonic() + within_s
-        came = "none"
+        came, told = "none", f"within {within_s:g} s; start one, or give its program after --"
         while (left_s := ends_s - time.monotonic()) > 0:
             if (line := await scene.engine.next_line(min(left_s, 0.5))) is not None:
                 return line
             if scene.child.is_given and not scene.child.is_running:
-                came = f"its process has ended with exit code {await scene.child.wait(0)}"
+                came = told = f"its process has ended with exit code {await scene.child.wait(0)}"
                 break
         if scene.has_connected:
             raise Unmet(f"a stream within {within_s:g} s", came)
-        raise NobodyConnects(f"no executor has connected to {scene.engine.address} within {within_s:g} s: {came}")
+        raise NobodyConnects(f"no executor has connected to {scene.engine.address}: {told}")
 
     async def greet(self, scene: Scene, line: Line) -> None:
         """Make a stream the present one, and answer its Hello."""
