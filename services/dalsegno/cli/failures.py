@@ -38,7 +38,7 @@ def print_failure(error: grpc.aio.AioRpcError, server: str) -> int:
     told = str(failure)
     if COMMAND.reason:
         details["lacks"] = COMMAND.reason
-        told += f"\n  the server is not ready: {COMMAND.reason}"
+        told += f"\n  its health says: {COMMAND.reason}"
     _print_error(told, _advise(failure).format(server=server), details, exit_code)
     if exit_code == UNREACHABLE:
         print_leaving()

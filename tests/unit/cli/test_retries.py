@@ -221,7 +221,7 @@ def test_what_the_server_lacks_is_told(api: Any, type_command: Type, monkeypatch
     assert (told.exit_code, data.exit_code) == (5, 5)
     assert told.err.splitlines() == [
         "error: the store cannot be written at present",
-        "  the server is not ready: the store cannot be written: disk full",
+        "  its health says: the store cannot be written: disk full",
         "next:  correct that at the server, then repeat the command",
     ]
     assert json.loads(data.err)["error"]["lacks"] == api.lacks
