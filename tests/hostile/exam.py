@@ -40,8 +40,9 @@ LIMITS = (
     "Range too big",
     "which cannot be stored",
     "which JSON does not have",
+    "cannot be a key",
 )
-"""What an error says that names a limit."""
+"""What an error says that names a limit, or what ours refuses and the libraries do not."""
 LIBRARY_FAULTS = (
     "CollectionTooLargeException",
     "MemoryQuotaExceededException",
