@@ -21,7 +21,7 @@ from dalsegno.cli.references import References, completed
 from dalsegno.cli.retries import COMMAND, Retries, is_cut
 from dalsegno.cli.retries import RETRY_S as RETRY_S
 from dalsegno.rpc.addresses import is_address
-from dalsegno.rpc.channel import ACTOR_KEY, REASON_KEY, open_channel, was_never_sent
+from dalsegno.rpc.channel import ACTOR_KEY, open_channel, reason_in, was_never_sent
 from dalsegno.rpc.failure import read_failure
 from dalsegno.rpc.handshake import Explainer, explain
 from dalsegno.rpc.links import BadCredentials, links_of, variable_of
@@ -219,8 +219,7 @@ async def _ask_health(channel: grpc.aio.Channel, within_s: float) -> tuple[bool,
     stub = health_pb2_grpc.HealthStub(channel)
     call = stub.Check(health_pb2.HealthCheckRequest(), timeout=within_s)  # type: ignore[attr-defined]
     answer, metadata = await call, await call.trailing_metadata()
-    reason = b"".join(value for key, value in metadata or () if key == REASON_KEY)
-    return answer.status == health_pb2.HealthCheckResponse.SERVING, reason.decode("utf-8", "replace")
+    return answer.status == health_pb2.HealthCheckResponse.SERVING, reason_in(metadata)
 
 
 async def why_not_ready(address: str, tls: ClientTls | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -105,6 +105,12 @@ def call_metadata() -> tuple[tuple[str, str], ...]:
 
 
 _ENDS_OF_A_CUT_CALL = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+
+
+def reason_in(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """Return what a server lacks, as the metadata of its health says; empty if it says nothing."""
+    reason = b"".join(value for key, value in metadata or () if key == REASON_KEY and isinstance(value, bytes))
+    return reason.decode("utf-8", "replace")
 
 
 def has_no_answer(error: grpc.aio.AioRpcError) -> bool:

@@ -27,7 +27,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from dalsegno.access.bearer import TokenFile
 from dalsegno.rpc.background import keep_running
-from dalsegno.rpc.channel import REASON_KEY, open_channel
+from dalsegno.rpc.channel import open_channel, reason_in
 from dalsegno.rpc.handshake import Explainer
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ class Peer:
             return Standing.AWAY, self._explainer.known() or "it cannot be reached"
         if answer.status == health_pb2.HealthCheckResponse.SERVING:
             return Standing.READY, ""
-        reason = b"".join(value for key, value in metadata or () if key == REASON_KEY)
-        return Standing.UNREADY, reason.decode("utf-8", "replace") or "it starts or stops"
+        return Standing.UNREADY, reason_in(metadata) or "it starts or stops"
 
     async def close(self, grace_s: float) -> None:
         """Close the channel; calls have this time to end."""
