@@ -254,7 +254,7 @@ class Engine:
                 self._heard_from_s = steady_s  # the process was stopped: what executors sent is yet to be read
             self._ticked_s = steady_s
             is_sweep_due = is_sweep_due or ticks % SWEEP_EVERY_TICKS == SWEEP_EVERY_TICKS - 1
-            # While a batch takes long, one of each waits: each of several would find, and do, the same.
+            # While a batch takes long, only one of each waits: several in one batch would all do the same.
             if not self.conductor.has(KeepLeases):
                 self.conductor.put(
                     KeepLeases(

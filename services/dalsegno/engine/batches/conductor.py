@@ -34,7 +34,7 @@ from dalsegno.engine.batches.outside import Lookups
 from dalsegno.engine.batches.readiness import Readiness
 from dalsegno.engine.batches.results import Committed, Deferred, DeferredPartway, Failed, Remainder, Result
 from dalsegno.engine.batches.step_note import StepNote
-from dalsegno.engine.batches.turns import CRAWL, next_window, pick, take_turns
+from dalsegno.engine.batches.turns import FEW, next_window, pick, take_turns
 from dalsegno.engine.batches.work import DeliverEvent, Work
 from dalsegno.engine.clock import Clock
 from dalsegno.engine.feed import DELETED, hint_of
@@ -117,7 +117,8 @@ class Conductor:
         self._begun: Sequence[Work] = ()
         """The works of the present batch."""
         self._is_woken = False
-        self._crawls = False
+        self._does_few = False
+        """Whether the last batch has done few works, and left others."""
         self._behind: set[str] = set()
         """The turns of the works that the last batch has left."""
         self._stopping = False
@@ -229,7 +230,7 @@ class Conductor:
         """Return the next works, without those that nobody wants any more and those that wait for another work of their
         execution."""
         works: list[Work] = []
-        queue = pick(self._queue, self._window, self._behind) if self._crawls else self._queue
+        queue = pick(self._queue, self._window, self._behind) if self._does_few else self._queue
         while queue and len(works) < self._window:
             self._gather(queue, works)
         if self._behind:
@@ -287,7 +288,7 @@ class Conductor:
     def _committed(self, committed: Committed) -> None:
         """Keep what a stored batch has left, and notify everybody who waits for it."""
         self._behind = {work.turn for work in committed.left}
-        self._crawls = bool(committed.left) and len(committed.works) < CRAWL
+        self._does_few = bool(committed.left) and len(committed.works) < FEW
         done = None if committed.is_slow or not committed.left else len(committed.works)
         self._window = next_window(self._window, self._works_max, done)
         self._queue.extendleft(reversed(committed.left))

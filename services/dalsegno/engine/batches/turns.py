@@ -9,14 +9,14 @@ from dalsegno.engine.batches.work import Work
 
 WINDOW_LEAST = 64
 
-CRAWL = 32
-"""A batch that does fewer works in its time crawls: each takes long, whether to step or to load."""
+FEW = 32
+"""A batch that does fewer works in its time has works that take long, to step or to load."""
 
 SCAN_MAX = 10_000
-"""How many works are looked at for those that stand behind works that take long."""
+"""How many works of the queue `pick` looks at."""
 
 SHARE = 4
-"""How many works of one turn go before such works."""
+"""How many works of one turn `pick` puts before the first ones of the queue."""
 
 
 def next_window(window: int, most: int, done: int | None) -> int:
@@ -52,8 +52,8 @@ def take_turns(works: list[Work], behind: Collection[str]) -> None:
 def pick(queue: deque[Work], window: int, behind: Collection[str]) -> deque[Work]:
     """Take the works of the next batch out of a queue where works take long.
 
-    Those that wait behind thousands of such works, of other executions, would wait for all of these. So half of the
-    batch are the next works of whom the last batch has left nothing (`behind`), the other half are the first ones. The
+    Otherwise what stands behind thousands of such works waits for all of them. So half of the batch are the next works
+    of turns of which the last batch has left nothing (`behind`); the other half are the first works of the queue. The
     works of each execution keep their order.
     """
     scanned = [queue.popleft() for _ in range(min(len(queue), SCAN_MAX))]
@@ -62,11 +62,8 @@ def pick(queue: deque[Work], window: int, behind: Collection[str]) -> deque[Work
     for work in scanned[1:]:
         name = work.turn
         count = counts[name] = counts.get(name, 0) + 1
-        is_first = not name or (name not in behind and count <= SHARE)
-        (picked if is_first and len(picked) <= window // 2 else others).append(work)
-        if len(picked) > window // 2:
-            break
-    others.extend(scanned[len(picked) + len(others) :])
+        goes_first = not name or (name not in behind and count <= SHARE)
+        (picked if goes_first and len(picked) <= window // 2 else others).append(work)
     while others and len(picked) < window:
         picked.append(others.popleft())
     queue.extendleft(reversed(others))

@@ -277,7 +277,7 @@ class TakeBack(Work):
         for execution_id, key, delivery in self._unsent:
             execution = batch.look_at(execution_id)
             attempt = execution.attempts.get(key) if execution is not None else None
-            # An earlier delivery of it to the same session is no concern of this one, which was not stored then.
+            # The session may have an earlier delivery of it. Then the one in doubt was not stored.
             named = self._session_id, delivery, batch.engine
             if attempt is not None and (attempt.session_id, attempt.delivery, attempt.engine) == named:
                 held = HeldAttempt(execution_id, key, delivery, self._session_id)
