@@ -51,7 +51,7 @@ def environment(language: Language) -> PlainEnvironment:
 
 
 def evaluate_plainly(notation: str, text: str, language: str, scope: Scope, place: str = "") -> object:
-    """The value as JSON data. Raises whatever the libraries raise, and ShownOtherwise."""
+    """The value as JSON data. Raises ShownOtherwise, and the errors of the libraries."""
     spoken, budget = LANGUAGES[language], Budget(place, ENDLESS, ENDLESS)
     budget.unproven = True
     if notation == "yaql":
@@ -79,7 +79,7 @@ def _texts_looked_at() -> Iterator[None]:
 
 
 class _WatchedType(type):
-    """The type of what stands for `str` in the library: a function for it, and a type."""
+    """The type of `_Text`: the library calls it to make a text, and asks whether a value is one."""
 
     def __instancecheck__(cls, value: object) -> bool:
         return isinstance(value, str)
@@ -91,7 +91,7 @@ class _WatchedType(type):
 
 
 class _Text(metaclass=_WatchedType):
-    """What stands for `str`."""
+    """Takes the place of `str` in the library."""
 
 
 def _is_shown_alike(value: object) -> bool:
