@@ -187,12 +187,12 @@ def plan_server(
 
 
 def _check_distinct(addresses: Mapping[str, str]) -> None:
-    """Raise CommandError if two services have the same address, under whatever names."""
+    """Raise CommandError if two services have the same address, also if the names of their hosts differ."""
     given = [(option, address) for option, address in addresses.items() if address]
     for (option, address), (other, second) in combinations(given, 2):
         if _overlap(address, second):
-            names = address if address == second else f"the same address, {address} and {second}"
-            raise CommandError(f"{option} and {other} are both {names}", "give each a port of its own (0: a free one)")
+            both = address if address == second else f"the same address, {address} and {second}"
+            raise CommandError(f"{option} and {other} are both {both}", "give each a port of its own (0: a free one)")
 
 
 def _overlap(first: str, second: str) -> bool:
@@ -305,8 +305,8 @@ async def _wait_until_ready(config: ServerConfig) -> None:
 def _explain(failing: ServiceProcess) -> CommandError:
     """Return the error for a failing service, with the end of what it has logged since it was started here."""
     service = failing.service
-    is_hopeless = failing.deaths < FAILING_DEATHS
-    message = f"the {service.name} {'cannot run' if is_hopeless else 'ends each time it is started'}"
+    cannot_run = failing.deaths < FAILING_DEATHS
+    message = f"the {service.name} {'cannot run' if cannot_run else 'ends each time it is started'}"
     if service.log is None:
         return CommandError(message, exit_code=UNREACHABLE)
     lines = list(dict.fromkeys(failing.logged().splitlines()))[-_LOG_TAIL_LINES:]  # each start logs the same
@@ -314,7 +314,7 @@ def _explain(failing: ServiceProcess) -> CommandError:
         advice = f"is there room on the disk of {service.log.parent}? --verbose logs to this terminal"
         return CommandError(f"{message}, and has logged nothing", advice, UNREACHABLE)
     told = "\n".join(f"  {line}" for line in lines)
-    advice = "correct that first, or choose another folder with --data DIR" if is_hopeless else ""
+    advice = "correct that first, or choose another folder with --data DIR" if cannot_run else ""
     return CommandError(f"{message}; its log ends with:\n{told}", advice, UNREACHABLE)
 
 

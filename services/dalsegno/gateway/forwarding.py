@@ -31,7 +31,7 @@ _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 _NOT_SERVING = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING).SerializeToString()
 
 LONGEST_S = 366 * 86_400.0
-"""A longer deadline counts as this one: grpc takes one of three centuries, which a header may have, for one that has
+"""A longer deadline counts as this one. A header may have more than 292 years, which grpc takes for a deadline that has
 passed."""
 
 Context = RequestContext[Any, Any]

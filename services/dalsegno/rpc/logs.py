@@ -41,11 +41,11 @@ def set_up(service: str, level: str = "INFO", stream: TextIO | None = None) -> N
 
 
 class _Outlet(logging.StreamHandler[TextIO]):
-    """Writes lines. One that cannot be written is lost without a word: where the disk is full, there is no room for a
-    word about it either."""
+    """Writes lines. It drops a line that it cannot write: where the disk is full, there is no room for an error about
+    it either."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Note that a record cannot be written; logging calls this while the error is handled."""
+        """Ignore an error of the file; logging handles all other errors. logging calls this in its `except`."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 

@@ -269,7 +269,7 @@ def test_environments_are_put_from_file_and_line(api: Any, type_command: Type) -
     assert json.loads(api.requests[0].variables) == {"a": 1, "b": "two"}
 
 
-def test_an_environment_does_not_lose_its_values_by_a_slip(api: Any, type_command: Type) -> None:
+def test_an_environment_does_not_lose_its_values_by_mistake(api: Any, type_command: Type) -> None:
     """Without any value nothing is sent; an empty object empties it."""
     api.answer("PutEnvironment", environment_service_pb2.PutEnvironmentResponse())
 

@@ -102,7 +102,7 @@ def test_latest_is_the_newest_that_nobody_else_started(
 
 
 def test_another_word_after_an_at_is_no_id(api: Any, type_command: Type) -> None:
-    """A slip of the pen is not sent to the server, which would ask for a UUID."""
+    """A mistyped `@latest` is not sent to the server, which would ask for a UUID."""
     ended = type_command("show", "@latst", "-s", api.address)
     assert ended.exit_code == 2
     assert "@latest is the newest one" in ended.err
